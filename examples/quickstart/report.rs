@@ -1,0 +1,132 @@
+//! Counting and reconciling; nothing here is needed to exchange events.
+
+use std::collections::HashMap;
+use std::io::{IsTerminal, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use distributed_events::admin::{self, DeadRowFilter, Table};
+use distributed_events::{EventBus, Stats};
+use sqlx::{Sqlite, SqlitePool};
+
+use crate::Failure;
+use crate::ordering::Placed;
+
+/// How long events took from the publisher's commit to the end of their handler.
+#[derive(Clone, Default)]
+pub struct Latencies {
+    inner: Arc<Mutex<(HashMap<i64, Instant>, Vec<Duration>)>>,
+}
+
+impl Latencies {
+    pub fn committed(&self, order_id: i64) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).0.insert(order_id, Instant::now());
+    }
+
+    pub fn handled(&self, order_id: i64) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(committed) = inner.0.remove(&order_id) {
+            inner.1.push(committed.elapsed());
+        }
+    }
+
+    fn percentile(&self, share: f64) -> String {
+        let mut taken = self.inner.lock().unwrap_or_else(PoisonError::into_inner).1.clone();
+        taken.sort_unstable();
+        let index = (taken.len() as f64 * share) as usize;
+        taken.get(index.min(taken.len().saturating_sub(1))).map_or_else(|| "-".to_owned(), |taken| format!("{taken:.1?}"))
+    }
+}
+
+/// Waits until no event is on its way: looking along the way an event takes, none can slip past.
+pub async fn wait_until_settled(
+    ordering_db: &SqlitePool,
+    billing_db: &SqlitePool,
+    ordering: &EventBus<Sqlite>,
+    billing: &EventBus<Sqlite>,
+) -> Result<(), Failure> {
+    let live = std::io::stderr().is_terminal();
+    loop {
+        let mut waiting = 0;
+        for (outbox, inbox) in [(ordering_db, billing_db), (billing_db, ordering_db)] {
+            let sending = admin::count_outbox(outbox).await?;
+            let owed: u64 = sending.owed.values().sum();
+            waiting += owed + sending.lanes.values().map(|lane| lane.pending).sum::<u64>();
+            let handling = admin::count_inbox(inbox).await?;
+            waiting += handling.subscriptions.values().map(|subscription| subscription.pending).sum::<u64>();
+        }
+        if live {
+            let (sent, charged) = (ordering.stats().sent, billing.stats().processed);
+            eprint!("\rsent {sent}, charged {charged}, paid {}, on their way {waiting}   ", ordering.stats().processed);
+            std::io::stderr().flush()?;
+        }
+        if waiting == 0 {
+            if live {
+                eprintln!();
+            }
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Prints the table and the reconciliation; `false` when the books don't agree.
+pub async fn print(
+    ordering_db: &SqlitePool,
+    billing_db: &SqlitePool,
+    placed: Placed,
+    ordering: &Stats,
+    billing: &Stats,
+    latencies: &Latencies,
+) -> Result<bool, Failure> {
+    if placed.known + placed.malformed > 0 {
+        println!("{} orders were known from an earlier run, {} lines were skipped\n", placed.known, placed.malformed);
+    }
+    println!("{:<22}{:>10}{:>10}", "this run", "ordering", "billing");
+    let rows = [
+        ("published, delivered", ordering.sent, billing.sent),
+        ("processed", ordering.processed, billing.processed),
+        ("retried", ordering.retried, billing.retried),
+        ("dead", ordering.dead, billing.dead),
+    ];
+    for (name, left, right) in rows {
+        println!("{name:<22}{left:>10}{right:>10}");
+    }
+    println!("commit to handled: p50 {}, p99 {}", latencies.percentile(0.5), latencies.percentile(0.99));
+    println!();
+    for dead in admin::dead_rows(billing_db, Table::Inbox, &DeadRowFilter::default()).await? {
+        println!("dead: {} of session {}: {}", dead.event, dead.session_id.unwrap_or_default(), dead.reason);
+    }
+    let differences = reconcile(ordering_db, billing_db).await?;
+    if differences.is_empty() {
+        println!("reconciled: yes");
+    } else {
+        println!("reconciled: no\n  {}", differences.join("\n  "));
+    }
+    Ok(differences.is_empty())
+}
+
+/// Compares the business tables of the two services, and nothing else: every order that can be paid is paid once, by one
+/// charge of the same amount.
+async fn reconcile(ordering_db: &SqlitePool, billing_db: &SqlitePool) -> Result<Vec<String>, Failure> {
+    let charges: Vec<(i64, i64, i64)> =
+        sqlx::query_as("SELECT order_id, COUNT(*), SUM(cents) FROM charges GROUP BY order_id").fetch_all(billing_db).await?;
+    let mut charges: HashMap<i64, (i64, i64)> = charges.into_iter().map(|(id, count, cents)| (id, (count, cents))).collect();
+    let orders: Vec<(i64, i64, String, i64, i64)> =
+        sqlx::query_as("SELECT order_id, total_cents, card, paid_cents, payments FROM orders ORDER BY order_id")
+            .fetch_all(ordering_db)
+            .await?;
+    let mut differences = Vec::new();
+    for (id, total, card, paid, payments) in orders {
+        let expected = if card == "expired" { (0, 0) } else { (1, total) };
+        let charged = charges.remove(&id).unwrap_or((0, 0));
+        if charged != expected {
+            differences.push(format!("order {id}: {} charges of {} cents, expected {} of {}", charged.0, charged.1, expected.0, expected.1));
+        }
+        if (payments, paid) != expected {
+            differences.push(format!("order {id}: {payments} payments of {paid} cents, expected {} of {}", expected.0, expected.1));
+        }
+    }
+    differences.extend(charges.into_keys().map(|id| format!("order {id}: charged, but never placed")));
+    Ok(differences)
+}

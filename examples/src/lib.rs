@@ -1,0 +1,1 @@
+//! The examples of distributed-events: run one with `cargo run --example NAME`.

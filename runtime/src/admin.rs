@@ -1,0 +1,77 @@
+//! What operators ask and do: counts, dead rows, requeue, discard. Nothing here scans retained history.
+//!
+//! ```no_run
+//! # async fn example(pool: sqlx::SqlitePool) -> Result<(), distributed_events::StorageError> {
+//! use distributed_events::admin::{self, DeadRowFilter, Table};
+//! use std::time::Duration;
+//!
+//! for row in admin::dead_rows(&pool, Table::Inbox, &DeadRowFilter::default()).await? {
+//!     println!("{} {}: {}", row.event, row.id, row.reason);
+//!     admin::requeue(&pool, Table::Inbox, &[row.seq], Duration::ZERO).await?;
+//! }
+//! # Ok(()) }
+//! ```
+
+use std::time::Duration;
+
+use sqlx::Pool;
+
+pub use crate::storage::{DeadRow, DeadRowFilter, InboxCounts, OutboxCounts, StateCounts, Table};
+use crate::storage::{Storage, StorageError};
+use crate::wake;
+
+/// Counts the outbox: pending and dead rows by lane, with the age of the oldest pending row.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn count_outbox<DB: Storage>(pool: &Pool<DB>) -> Result<OutboxCounts, StorageError> {
+    DB::count_outbox(&mut *pool.acquire().await?).await
+}
+
+/// Counts the inbox: pending and dead rows by subscription, with the age of the oldest pending row.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn count_inbox<DB: Storage>(pool: &Pool<DB>) -> Result<InboxCounts, StorageError> {
+    DB::count_inbox(&mut *pool.acquire().await?).await
+}
+
+/// Lists dead rows in the order of their table, a page at a time.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn dead_rows<DB: Storage>(
+    pool: &Pool<DB>,
+    table: Table,
+    filter: &DeadRowFilter,
+) -> Result<Vec<DeadRow>, StorageError> {
+    DB::dead_rows(&mut *pool.acquire().await?, table, filter).await
+}
+
+/// Makes dead rows pending again, with no attempts counted, due after `delay`; returns how many were dead. Within its
+/// session a requeued event comes after those that went on without it.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn requeue<DB: Storage>(
+    pool: &Pool<DB>,
+    table: Table,
+    seqs: &[i64],
+    delay: Duration,
+) -> Result<u64, StorageError> {
+    let count = DB::requeue(&mut *pool.acquire().await?, table, seqs, delay).await?;
+    match table {
+        Table::Outbox => wake::published(),
+        Table::Inbox => wake::received(),
+    }
+    Ok(count)
+}
+
+/// Gives dead rows up: in the inbox they keep their key, so that a copy sent again is still known; in the outbox they
+/// are deleted. Returns how many were dead.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn discard<DB: Storage>(pool: &Pool<DB>, table: Table, seqs: &[i64]) -> Result<u64, StorageError> {
+    DB::discard(&mut *pool.acquire().await?, table, seqs).await
+}

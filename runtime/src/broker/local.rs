@@ -1,0 +1,306 @@
+//! The embedded broker: delivers straight into the inbox tables of the services on this machine.
+//!
+//! It is as durable as their databases and needs no server. It remembers in each publisher's database which
+//! subscriptions there are, and what it owes to those whose store is down (SEMANTICS.md, rule 27).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use super::{Batch, BatchLimits, Broker, ReceiveError, Receiver, SendError, Service, Source};
+use crate::retry::Backoff;
+use crate::storage::{IncomingEvent, InboxStore, LocalSubscription, StorageError};
+
+/// How long a publisher's recorded subscriptions are taken as known.
+const ROUTES_FRESH: Duration = Duration::from_secs(1);
+/// Owed events delivered with one statement.
+const PAGE: u32 = 200;
+
+/// The embedded broker, for services on one machine: tests, small deployments, modular monoliths.
+///
+/// Clones share one broker; give a clone to each bus of the process. A service in another process is reached through
+/// its database: [`reaching`](Self::reaching).
+///
+/// ```no_run
+/// # async fn example(ordering: sqlx::SqlitePool, billing: sqlx::SqlitePool) -> Result<(), distributed_events::BusError> {
+/// use distributed_events::{EventBus, LocalBroker};
+///
+/// let broker = LocalBroker::new();
+/// let ordering = EventBus::builder(ordering).broker(broker.clone()).build()?;
+/// let billing = EventBus::builder(billing).broker(broker).build()?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Default)]
+pub struct LocalBroker {
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    stores: BTreeMap<String, Arc<dyn InboxStore>>,
+    /// What the attached services subscribe to, by store.
+    subscriptions: BTreeMap<String, Vec<LocalSubscription>>,
+    /// Counts the changes of `subscriptions`, and up to which of them each publisher's database has been told.
+    changes: u64,
+    told: HashMap<String, u64>,
+    routes: HashMap<String, (Instant, Arc<Vec<LocalSubscription>>)>,
+    links: HashMap<(String, String), Arc<tokio::sync::Mutex<Link>>>,
+    unheard: BTreeSet<(String, String)>,
+}
+
+/// The way from one publisher to one store: deliveries take it one at a time, so that nothing overtakes what is owed.
+struct Link {
+    owing: bool,
+    down_until: Option<Instant>,
+    backoff: Backoff,
+}
+
+impl LocalBroker {
+    /// A broker that no service is attached to yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Makes the database of a service in another process reachable: this broker delivers into its inbox, and tells it
+    /// of the subscriptions of this process.
+    #[must_use]
+    pub fn reaching(self, store: Arc<dyn InboxStore>) -> Self {
+        self.shared().stores.insert(store.identity().to_owned(), store);
+        self
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        // The state is a set of maps that no panic can leave half-changed.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells a publisher's database of all subscriptions of this process, if it has not heard of the newest.
+    async fn tell(&self, publisher: &dyn InboxStore) -> Result<(), StorageError> {
+        let (changes, news) = {
+            let shared = self.shared();
+            if shared.told.get(publisher.identity()) == Some(&shared.changes) {
+                return Ok(());
+            }
+            (shared.changes, shared.subscriptions.clone())
+        };
+        for (store, subscriptions) in &news {
+            publisher.record_subscriptions(store, subscriptions).await?;
+        }
+        let mut shared = self.shared();
+        shared.told.insert(publisher.identity().to_owned(), changes);
+        shared.routes.remove(publisher.identity());
+        Ok(())
+    }
+
+    async fn routes(&self, publisher: &dyn InboxStore) -> Result<Arc<Vec<LocalSubscription>>, StorageError> {
+        self.tell(publisher).await?;
+        let known = self.shared().routes.get(publisher.identity()).cloned();
+        if let Some((read_at, routes)) = known
+            && read_at.elapsed() < ROUTES_FRESH
+        {
+            return Ok(routes);
+        }
+        let routes = Arc::new(publisher.subscriptions().await?);
+        let entry = (Instant::now(), Arc::clone(&routes));
+        self.shared().routes.insert(publisher.identity().to_owned(), entry);
+        Ok(routes)
+    }
+
+    fn link(&self, publisher: &str, store: &str) -> Arc<tokio::sync::Mutex<Link>> {
+        let key = (publisher.to_owned(), store.to_owned());
+        let link = self.shared().links.entry(key).or_insert_with(|| {
+            let backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
+            // Owing until the publisher's database has been asked.
+            Arc::new(tokio::sync::Mutex::new(Link { owing: true, down_until: None, backoff }))
+        }).clone();
+        link
+    }
+
+    async fn deliver(
+        &self,
+        publisher: &dyn InboxStore,
+        route: &LocalSubscription,
+        events: &[IncomingEvent],
+    ) -> Result<(), StorageError> {
+        let link = self.link(publisher.identity(), &route.store);
+        let mut link = link.lock().await;
+        let reached = match self.reach(&mut link, publisher, &route.store).await? {
+            Some(store) => match store.ingest(&route.name, events).await {
+                Ok(_report) => true,
+                Err(error) => {
+                    link.fail(&route.store, &error);
+                    false
+                }
+            },
+            None => false,
+        };
+        if !reached {
+            link.owing = true;
+            publisher.owe(&route.store, &route.name, events).await?;
+        }
+        Ok(())
+    }
+
+    /// The store, if it can be delivered to right now and is owed nothing any more.
+    async fn reach(
+        &self,
+        link: &mut Link,
+        publisher: &dyn InboxStore,
+        store: &str,
+    ) -> Result<Option<Arc<dyn InboxStore>>, StorageError> {
+        if link.down_until.is_some_and(|until| Instant::now() < until) {
+            return Ok(None);
+        }
+        let Some(target) = self.shared().stores.get(store).cloned() else {
+            tracing::debug!(store, "not attached to this process: its events are kept for it");
+            return Ok(None);
+        };
+        while link.owing {
+            let owed = publisher.owed(store, PAGE).await?;
+            link.owing = !owed.is_empty();
+            for same in owed.chunk_by(|a, b| a.subscription == b.subscription) {
+                let events: Vec<_> = same.iter().map(|owed| owed.event.clone()).collect();
+                if let Err(error) = target.ingest(&same[0].subscription, &events).await {
+                    link.fail(store, &error);
+                    return Ok(None);
+                }
+                let seqs: Vec<_> = same.iter().map(|owed| owed.seq).collect();
+                publisher.paid(&seqs).await?;
+            }
+        }
+        link.down_until = None;
+        link.backoff.reset();
+        Ok(Some(target))
+    }
+
+    async fn send_batch(&self, batch: Batch<'_>) -> Result<(), StorageError> {
+        let routes = self.routes(batch.from).await?;
+        for route in routes.iter().filter(|route| route.topic == batch.topic) {
+            let events: Vec<_> = batch
+                .events
+                .iter()
+                .filter(|event| route.events.contains(&event.name))
+                .map(|event| IncomingEvent { topic: Some(batch.topic.to_owned()), ..IncomingEvent::from(event) })
+                .collect();
+            if !events.is_empty() {
+                self.deliver(batch.from, route, &events).await?;
+            }
+        }
+        self.tell_of_unheard(batch, &routes);
+        Ok(())
+    }
+
+    /// One line in the log for each event name that nobody subscribes to: most often a forgotten subscription.
+    fn tell_of_unheard(&self, batch: Batch<'_>, routes: &[LocalSubscription]) {
+        for event in batch.events {
+            let heard = routes.iter().any(|route| route.topic == batch.topic && route.events.contains(&event.name));
+            if !heard && self.shared().unheard.insert((batch.topic.to_owned(), event.name.clone())) {
+                tracing::warn!(topic = batch.topic, event = %event.name, "no subscription takes this event");
+            }
+        }
+    }
+
+    async fn pay_debts(&self, publisher: &dyn InboxStore) -> Result<bool, StorageError> {
+        let routes = self.routes(publisher).await?;
+        let stores: BTreeSet<_> = routes.iter().map(|route| route.store.as_str()).collect();
+        let mut owing = false;
+        for store in stores {
+            let link = self.link(publisher.identity(), store);
+            let mut link = link.lock().await;
+            if link.owing {
+                self.reach(&mut link, publisher, store).await?;
+                owing |= link.owing;
+            }
+        }
+        Ok(owing)
+    }
+}
+
+impl Link {
+    fn fail(&mut self, store: &str, error: &StorageError) {
+        let wait = self.backoff.next();
+        self.down_until = Some(Instant::now() + wait);
+        self.owing = true;
+        tracing::warn!(store, %error, "can't be delivered to; its events are kept for it, trying again in {wait:?}");
+    }
+}
+
+impl Broker for LocalBroker {
+    fn identity(&self) -> String {
+        "local".to_owned()
+    }
+
+    fn limits(&self) -> BatchLimits {
+        BatchLimits::new(4 * 1024 * 1024, PAGE as usize)
+    }
+
+    fn attach(&self, service: Service) {
+        let store = service.store.identity().to_owned();
+        let mut shared = self.shared();
+        let subscriptions = service.subscriptions.into_iter().map(|subscription| LocalSubscription {
+            topic: subscription.topic,
+            name: subscription.name,
+            events: subscription.events,
+            store: store.clone(),
+        });
+        // Lanes of one bus attach one after the other, and a bus that is built anew replaces what it had.
+        let known = shared.subscriptions.entry(store.clone()).or_default();
+        for subscription in subscriptions {
+            known.retain(|old| (&old.topic, &old.name) != (&subscription.topic, &subscription.name));
+            known.push(subscription);
+        }
+        shared.stores.insert(store, service.store);
+        shared.changes += 1;
+    }
+
+    fn open(&self) -> BoxFuture<'_, Result<(), SendError>> {
+        Box::pin(async move {
+            let stores: Vec<_> = self.shared().stores.values().cloned().collect();
+            for store in stores {
+                if let Err(error) = self.tell(store.as_ref()).await {
+                    // Told again at its next send.
+                    tracing::warn!(store = store.identity(), %error, "can't be told of the subscriptions yet");
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn send<'a>(&'a self, batch: Batch<'a>) -> BoxFuture<'a, Result<(), SendError>> {
+        Box::pin(async move {
+            self.send_batch(batch)
+                .await
+                .map_err(|error| SendError::Unavailable { reason: error.to_string(), retry_after: None })
+        })
+    }
+
+    fn maintain<'a>(&'a self, publisher: &'a dyn InboxStore) -> BoxFuture<'a, Option<Duration>> {
+        Box::pin(async move {
+            let owing = self.pay_debts(publisher).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "what is owed to local subscriptions can't be read");
+                true
+            });
+            // Short, since a link that is down has a backoff of its own and costs nothing here.
+            Some(if owing { Duration::from_millis(200) } else { Duration::from_secs(5) })
+        })
+    }
+
+    fn receiver<'a>(&'a self, _source: &'a Source) -> BoxFuture<'a, Result<Option<Box<dyn Receiver>>, ReceiveError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+}
+
+impl fmt::Debug for LocalBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shared = self.shared();
+        f.debug_struct("LocalBroker")
+            .field("stores", &shared.stores.keys())
+            .field("subscriptions", &shared.subscriptions)
+            .finish_non_exhaustive()
+    }
+}

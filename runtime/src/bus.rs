@@ -1,0 +1,163 @@
+//! The bus: a service's loops, assembled from its pool, its brokers and its handlers.
+
+pub mod builder;
+mod checks;
+mod housekeeping;
+mod running;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::{Pool, Transaction};
+
+use self::builder::BusBuilder;
+use crate::broker::{Broker, SendError};
+use crate::inbox::handler::States;
+use crate::inbox::route::Routes;
+use crate::inbox::settings::InboxSettings;
+use crate::outbox::settings::OutboxSettings;
+use crate::storage::{PoolInbox, Storage, StorageError};
+use crate::telemetry::{Stats, Telemetry};
+use crate::wake;
+
+/// A service's part in the exchange of events: relays its outbox, fills its inbox, runs its handlers.
+///
+/// ```no_run
+/// # async fn example(pool: sqlx::SqlitePool) -> Result<(), distributed_events::BusError> {
+/// use distributed_events::{EventBus, LocalBroker, shutdown_signal};
+///
+/// EventBus::migrate(&pool).await?;
+/// let bus = EventBus::builder(pool).broker(LocalBroker::new()).build()?;
+/// bus.run_until(shutdown_signal()).await
+/// # }
+/// ```
+pub struct EventBus<DB: Storage> {
+    inner: Arc<Inner<DB>>,
+}
+
+pub(crate) struct Inner<DB: Storage> {
+    store: Arc<PoolInbox<DB>>,
+    lanes: Vec<Lane>,
+    default_topic: String,
+    outbox: OutboxSettings,
+    inbox: InboxSettings,
+    subscriptions: Vec<Served<DB>>,
+    states: States,
+    ignores_unknown: HashSet<String>,
+    shutdown_deadline: Duration,
+    telemetry: Telemetry,
+}
+
+/// A lane and the broker that carries it.
+#[derive(Clone, Debug)]
+pub(crate) struct Lane {
+    name: String,
+    broker: Arc<dyn Broker>,
+}
+
+/// A subscription that the bus serves.
+#[derive(Debug)]
+pub(crate) struct Served<DB: Storage> {
+    name: String,
+    routes: Arc<Routes<DB>>,
+}
+
+impl<DB: Storage> Clone for EventBus<DB> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<DB: Storage> fmt::Debug for EventBus<DB> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let subscriptions: Vec<_> = self.inner.subscriptions.iter().map(|served| &served.name).collect();
+        f.debug_struct("EventBus")
+            .field("lanes", &self.inner.lanes)
+            .field("subscriptions", &subscriptions)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<DB: Storage> EventBus<DB> {
+    /// Creates the library's tables in a database, or brings them up to date. Safe beside the application's own
+    /// migrations, and when several processes do it at once.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn migrate(pool: &Pool<DB>) -> Result<(), StorageError> {
+        DB::migrate(pool).await
+    }
+
+    /// Begins a bus on the service's pool. The bus opens a few connections of its own beside it, with the same options.
+    #[must_use]
+    pub fn builder(pool: Pool<DB>) -> BusBuilder<DB> {
+        BusBuilder::new(pool)
+    }
+
+    /// Runs all loops until `shutdown` completes, then stops taking work, lets what is under way finish within the
+    /// shutdown deadline, and gives the leases back. Dropping the future at any point loses nothing.
+    ///
+    /// # Errors
+    /// Only at the start: when the tables are missing or too new, when another instance has bound a lane to another
+    /// broker, or when a broker says that it can't work. Trouble that comes later is reported and waited out.
+    pub async fn run_until(&self, shutdown: impl Future<Output = ()> + Send) -> Result<(), BusError> {
+        running::run(&self.inner, shutdown).await
+    }
+
+    /// Commits a transaction and wakes the outbox relay at once. Committing it directly is as safe, and a few
+    /// milliseconds slower.
+    ///
+    /// # Errors
+    /// As for `Transaction::commit`.
+    pub async fn commit(&self, tx: Transaction<'_, DB>) -> Result<(), sqlx::Error> {
+        tx.commit().await?;
+        wake::published();
+        Ok(())
+    }
+
+    /// What this bus has done since it was built.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.inner.telemetry.stats()
+    }
+}
+
+/// Why a bus was not built, or did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BusError {
+    /// The configuration can't keep the promises: every problem is listed, each with what to do.
+    #[error("the bus can't be built:{}", list(problems))]
+    Configuration {
+        /// The problems, a sentence each.
+        problems: Vec<String>,
+    },
+    /// The database is not ready: the text says what to do, most often `EventBus::migrate(&pool)`.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A broker can't work: mend what it names.
+    #[error("the broker of lane {lane} can't work: {reason}")]
+    Broker {
+        /// The lane.
+        lane: String,
+        /// Why.
+        reason: SendError,
+    },
+    /// Another live instance relays this lane to another broker: stop it first, or give both the same.
+    #[error("lane {lane} is bound to broker {bound} by another live instance, and this bus has {own}: give both the same broker, or stop the other first")]
+    LaneBound {
+        /// The lane.
+        lane: String,
+        /// The broker that the others have.
+        bound: String,
+        /// The broker that this bus has.
+        own: String,
+    },
+}
+
+fn list(problems: &[String]) -> String {
+    problems.iter().map(|problem| format!("\n  - {problem}")).collect()
+}

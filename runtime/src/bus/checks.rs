@@ -1,0 +1,195 @@
+//! What a bus must satisfy before it is built.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::builder::BusBuilder;
+use super::{BusError, EventBus, Inner, Served};
+use crate::broker::{Service, Subscription};
+use crate::inbox::bind::{BoundHandler, EventShape};
+use crate::inbox::route::Routes;
+use crate::storage::{PoolInbox, PoolSettings, Storage};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+pub(super) fn build<DB: Storage>(mut builder: BusBuilder<DB>) -> Result<EventBus<DB>, BusError> {
+    let mut problems = builder.outbox.problems();
+    problems.extend(builder.inbox.problems());
+    check_lanes(&builder, &mut problems);
+    check_states(&builder, &mut problems);
+    check_names(&builder, &mut problems);
+    check_horizon(&builder, &mut problems);
+    #[cfg(feature = "macros")]
+    check_declared(&builder, &mut problems);
+
+    let mut by_subscription: BTreeMap<&'static str, Vec<BoundHandler<DB>>> = BTreeMap::new();
+    for handler in std::mem::take(&mut builder.handlers) {
+        by_subscription.entry(handler.declaration.settings.subscription()).or_default().push(handler);
+    }
+    let mut subscriptions = Vec::new();
+    for (name, handlers) in by_subscription {
+        match Routes::new(handlers, &builder.inbox) {
+            Ok(routes) => subscriptions.push(Served { name: name.to_owned(), routes: Arc::new(routes) }),
+            Err(found) => problems.extend(found),
+        }
+    }
+    let busy_timeout = check_timeouts(&builder, &subscriptions, &mut problems);
+    if !problems.is_empty() {
+        return Err(BusError::Configuration { problems });
+    }
+
+    // One for the leases, one for each loop that may write at the same time as the workers.
+    let loops = u32::try_from(2 + builder.lanes.len() + subscriptions.len() * (1 + builder.inbox.workers)).unwrap_or(32);
+    let store = Arc::new(PoolInbox::beside(builder.pool, PoolSettings::new(loops.min(32), busy_timeout)));
+    let inner = Inner {
+        store: Arc::clone(&store),
+        lanes: builder.lanes,
+        default_topic: builder.default_topic,
+        outbox: builder.outbox,
+        inbox: builder.inbox,
+        subscriptions,
+        states: builder.states,
+        ignores_unknown: builder.ignores_unknown,
+        shutdown_deadline: builder.shutdown_deadline,
+        telemetry: builder.telemetry,
+    };
+    for lane in &inner.lanes {
+        lane.broker.attach(Service::new(Arc::clone(&store) as _, inner.subscriptions_on(&lane.name)));
+    }
+    Ok(EventBus { inner: Arc::new(inner) })
+}
+
+impl<DB: Storage> Inner<DB> {
+    /// The subscriptions whose events come by a lane, one for each topic they stand on.
+    pub(super) fn subscriptions_on(&self, lane: &str) -> Vec<Subscription> {
+        let mut found: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
+        for served in &self.subscriptions {
+            for handler in served.routes.handlers().filter(|handler| handler.event.lane == lane) {
+                let topic = handler.event.topic.map_or_else(|| self.default_topic.clone(), str::to_owned);
+                let names = found.entry((topic, served.name.clone())).or_default();
+                names.extend(handler.event.names().map(str::to_owned));
+            }
+        }
+        found
+            .into_iter()
+            .map(|((topic, name), events)| Subscription::new(topic, name, events.into_iter().collect()))
+            .collect()
+    }
+}
+
+fn check_lanes<DB: Storage>(builder: &BusBuilder<DB>, problems: &mut Vec<String>) {
+    if builder.lanes.is_empty() {
+        problems.push("the bus has no broker: add `.broker(LocalBroker::new())`, or another one".to_owned());
+        return;
+    }
+    let mut names = BTreeSet::new();
+    for lane in &builder.lanes {
+        if !names.insert(lane.name.as_str()) {
+            problems.push(format!("lane {} has two brokers: a lane has one", lane.name));
+        }
+    }
+    let handled = builder.handlers.iter().map(|handler| &handler.event);
+    let mut missing: BTreeSet<(&str, &str)> = BTreeSet::new();
+    for EventShape { name, lane, .. } in handled.chain(&builder.published) {
+        if !names.contains(lane) {
+            missing.insert((lane, name));
+        }
+    }
+    for (lane, event) in missing {
+        problems.push(format!(
+            "event {event} travels in lane {lane}, for which the bus has no broker: add `.lane(\"{lane}\", broker)`"
+        ));
+    }
+}
+
+fn check_states<DB: Storage>(builder: &BusBuilder<DB>, problems: &mut Vec<String>) {
+    for handler in &builder.handlers {
+        for key in handler.states.iter().filter(|key| !builder.states.contains(key)) {
+            problems.push(format!(
+                "{} asks for State<{}>, and the bus has none: add `.state(value)`",
+                handler.declaration, key.name
+            ));
+        }
+    }
+}
+
+fn check_names<DB: Storage>(builder: &BusBuilder<DB>, problems: &mut Vec<String>) {
+    for handler in &builder.handlers {
+        let subscription = handler.declaration.settings.subscription();
+        // Service Bus's limit for subscription names, kept everywhere so that a service can move there.
+        if subscription.is_empty() || subscription.chars().count() > 50 || subscription.contains('\0') {
+            problems.push(format!(
+                "{}: the subscription's name `{}` must have 1 to 50 characters and no NUL",
+                handler.declaration,
+                subscription.escape_debug()
+            ));
+        }
+    }
+}
+
+/// Rule 15: the keys must outlive every possible re-send.
+fn check_horizon<DB: Storage>(builder: &BusBuilder<DB>, problems: &mut Vec<String>) {
+    let Some(retention) = builder.outbox.retention else { return };
+    let least = retention + builder.longest_delay + DAY;
+    if builder.inbox.keep_keys < least {
+        problems.push(format!(
+            "inbox keep_keys is {}, and an event could be sent again for {} (outbox retention, the longest delay, and a day): a late copy would run twice; raise keep_keys or lower the others",
+            days(builder.inbox.keep_keys),
+            days(least)
+        ));
+    }
+}
+
+fn days(duration: Duration) -> String {
+    format!("{:.1} days", duration.as_secs_f64() / DAY.as_secs_f64())
+}
+
+/// Rule 31: with one writer at a time a lease waits behind a handler, so that handler timeout < busy timeout < lease / 3.
+fn check_timeouts<DB: Storage>(
+    builder: &BusBuilder<DB>,
+    subscriptions: &[Served<DB>],
+    problems: &mut Vec<String>,
+) -> Duration {
+    let lease = builder.inbox.lease_time.min(builder.outbox.lease_time);
+    let busy = builder.busy_timeout.unwrap_or(lease * 3 / 10);
+    if DB::SINGLE_WRITER {
+        let handler = subscriptions.iter().map(|served| served.routes.longest_timeout()).max().unwrap_or_default();
+        if handler >= busy {
+            problems.push(format!(
+                "a handler may run for {handler:?} while it holds the database's only write lock, and others wait for it no longer than busy_timeout, {busy:?}: lower the handler's timeout, or raise busy_timeout and lease_time"
+            ));
+        }
+        if busy >= lease / 3 {
+            problems.push(format!(
+                "busy_timeout is {busy:?}, which must be less than a third of the shorter lease_time, {lease:?}: a lease could not be renewed in time"
+            ));
+        }
+    } else if busy.is_zero() {
+        problems.push("busy_timeout is zero: no statement would wait for a lock".to_owned());
+    }
+    busy
+}
+
+/// Handlers that are declared for a subscription of this bus must be registered, or left out on purpose.
+#[cfg(feature = "macros")]
+fn check_declared<DB: Storage>(builder: &BusBuilder<DB>, problems: &mut Vec<String>) {
+    let served: BTreeSet<_> =
+        builder.handlers.iter().map(|handler| handler.declaration.settings.subscription()).collect();
+    for record in crate::inbox::discovery::records() {
+        let declaration = record.declaration;
+        let subscription = declaration.settings.subscription();
+        let registered = builder.handlers.iter().any(|handler| handler.key == record.key());
+        if served.contains(subscription)
+            && !registered
+            && !builder.without.contains(&record.key())
+            && record.bind::<DB>().is_some()
+        {
+            let path = format!("{}::{}", declaration.module, declaration.name);
+            problems.push(format!(
+                "{declaration} is declared for subscription {subscription}, which this bus serves, but it is not registered, so {} would end dead or be handled in part: add `.handler::<{path}>()`, or leave it out on purpose with `.without::<{path}>()`",
+                record.event
+            ));
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Running a bus: its loops, each supervised, and their end.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use sqlx::Pool;
+use tokio::task::JoinSet;
+
+use super::{BusError, Inner, Lane, Served, housekeeping};
+use crate::broker::Source;
+use crate::inbox::processor::InboxProcessor;
+use crate::inbox::relay::InboxRelay;
+use crate::outbox::relay::OutboxRelay;
+use crate::shutdown::Shutdown;
+use crate::storage::Storage;
+use crate::telemetry::{IncidentKind, Telemetry};
+
+/// The wait before a loop that has panicked is started again.
+const RESTART_WAIT: Duration = Duration::from_secs(1);
+
+pub(super) async fn run<DB: Storage>(
+    bus: &Arc<Inner<DB>>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), BusError> {
+    let pool = bus.store.pool().await?.clone();
+    for warning in DB::check(&mut *pool.acquire().await.map_err(crate::storage::StorageError::from)?).await? {
+        bus.telemetry.incidents.report(IncidentKind::Warning, "start", warning);
+    }
+    for lane in &bus.lanes {
+        lane.broker.open().await.map_err(|reason| BusError::Broker { lane: lane.name.clone(), reason })?;
+        if let Some(bound) = bus.relay(&pool, lane).bind().await? {
+            return Err(BusError::LaneBound { lane: lane.name.clone(), bound, own: lane.broker.identity() });
+        }
+    }
+    #[cfg(feature = "macros")]
+    housekeeping::warn_of_unserved(bus);
+
+    let (handle, stop) = Shutdown::new();
+    // Aborted when this future is dropped, which rolls back what is under way.
+    let mut loops = JoinSet::new();
+    for lane in bus.lanes.clone() {
+        let (bus, pool) = (Arc::clone(bus), pool.clone());
+        let telemetry = bus.telemetry.clone();
+        supervise(&mut loops, telemetry, stop.clone(), move |stop| bus.relay(&pool, &lane).run(stop));
+    }
+    for (index, served) in bus.subscriptions.iter().enumerate() {
+        for (lane, source) in bus.sources(served) {
+            let (bus, pool) = (Arc::clone(bus), pool.clone());
+            supervise(&mut loops, bus.telemetry.clone(), stop.clone(), move |stop| {
+                InboxRelay::new(pool.clone(), Arc::clone(&lane.broker), source.clone())
+                    .settings(bus.inbox.clone())
+                    .telemetry(bus.telemetry.clone())
+                    .run(stop)
+            });
+        }
+        let (bus, pool) = (Arc::clone(bus), pool.clone());
+        let telemetry = bus.telemetry.clone();
+        supervise(&mut loops, telemetry, stop.clone(), move |stop| {
+            bus.processor(&pool, &bus.subscriptions[index]).run(stop)
+        });
+    }
+    let (tended, tended_pool) = (Arc::clone(bus), pool.clone());
+    supervise(&mut loops, bus.telemetry.clone(), stop, move |stop| {
+        housekeeping::run(Arc::clone(&tended), tended_pool.clone(), stop)
+    });
+
+    shutdown.await;
+    handle.stop();
+    let finished = async { while loops.join_next().await.is_some() {} };
+    if tokio::time::timeout(bus.shutdown_deadline, finished).await.is_err() {
+        bus.telemetry.incidents.report(
+            IncidentKind::Warning,
+            "shutdown",
+            "the deadline has passed: what was still under way is rolled back and will be done again",
+        );
+    }
+    loops.shutdown().await;
+    Ok(())
+}
+
+/// Runs a loop until it ends, and again when it panics: a loop that died in silence would stop the service's events.
+fn supervise<F>(
+    loops: &mut JoinSet<()>,
+    telemetry: Telemetry,
+    stop: Shutdown,
+    make: impl Fn(Shutdown) -> F + Send + 'static,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    loops.spawn(async move {
+        let mut waiting = stop.clone();
+        while let Err(panic) = AssertUnwindSafe(make(stop.clone())).catch_unwind().await {
+            let error = crate::error::HandlerError::panicked(panic.as_ref());
+            telemetry.incidents.report(IncidentKind::Warning, "supervisor", format_args!("a loop is restarted: {error}"));
+            if waiting.or_stop(tokio::time::sleep(RESTART_WAIT)).await.is_none() {
+                return;
+            }
+        }
+    });
+}
+
+impl<DB: Storage> Inner<DB> {
+    fn relay(&self, pool: &Pool<DB>, lane: &Lane) -> OutboxRelay<DB> {
+        OutboxRelay::new(pool.clone(), Arc::clone(&lane.broker))
+            .store(Arc::clone(&self.store) as _)
+            .lane(&lane.name)
+            .default_topic(&self.default_topic)
+            .settings(self.outbox.clone())
+            .telemetry(self.telemetry.clone())
+    }
+
+    fn processor(&self, pool: &Pool<DB>, served: &Served<DB>) -> InboxProcessor<DB> {
+        InboxProcessor::new(
+            pool.clone(),
+            served.name.clone(),
+            Arc::clone(&served.routes),
+            self.states.clone(),
+            self.inbox.clone(),
+            self.telemetry.clone(),
+        )
+        .ignoring_unknown(self.ignores_unknown.contains(&served.name))
+    }
+
+    /// Where a subscription receives from: its topics, by lane, and their dead-letter queues.
+    fn sources(&self, served: &Served<DB>) -> Vec<(Lane, Source)> {
+        let mut sources = Vec::new();
+        for lane in &self.lanes {
+            for subscription in self.subscriptions_on(&lane.name) {
+                if subscription.name == served.name {
+                    let source = Source::new(subscription.topic, subscription.name);
+                    sources.push((lane.clone(), source.clone().dead_letters()));
+                    sources.push((lane.clone(), source));
+                }
+            }
+        }
+        sources
+    }
+}

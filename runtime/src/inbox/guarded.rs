@@ -1,0 +1,163 @@
+//! The guarded transaction: mark, handlers, guard, commit (SEMANTICS.md, rules 8 to 13).
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use sqlx::pool::PoolConnection;
+use sqlx::{Pool, Transaction};
+
+use super::handler::{HandlerScope, States};
+use super::route::Route;
+use crate::context::EventContext;
+use crate::crash;
+use crate::error::HandlerError;
+use crate::storage::{GuardOutcome, InboxRow, Storage, StorageError, Trouble};
+
+/// How long a connection may take to say whether its transaction lives after a handler was cut off.
+const VERDICT_WAIT: Duration = Duration::from_millis(500);
+
+/// What came of running handlers in a transaction.
+#[derive(Debug)]
+pub(crate) enum Ran {
+    /// Committed.
+    Committed,
+    /// Rolled back, because a handler failed or what it left could not be committed.
+    Failed(HandlerError),
+    /// Rolled back, because the database was in trouble; not the handler's fault.
+    Trouble(String),
+    /// The handler ended the transaction: what followed may be durable.
+    Ended(String),
+    /// The row was not pending any more: another has dealt with it.
+    Stale,
+}
+
+/// Events to be handled in one transaction, with their routes.
+pub(crate) struct Work<'a, DB: Storage> {
+    pub(crate) subscription: &'a str,
+    pub(crate) rows: &'a [(&'a InboxRow, &'a Route<DB>)],
+    pub(crate) states: &'a States,
+    pub(crate) timeout: Duration,
+}
+
+/// Runs the handlers of one or several rows in a transaction that also marks them as processed.
+pub(crate) async fn run<DB: Storage>(pool: &Pool<DB>, work: &Work<'_, DB>) -> Result<Ran, StorageError> {
+    // Closed rather than returned to the pool, unless everything went well: also when this future is dropped.
+    let mut conn = Closing { conn: Some(pool.acquire().await?) };
+    let ran = match conn.conn.as_mut() {
+        Some(conn) => run_on(&mut **conn, work).await?,
+        None => return Ok(Ran::Stale),
+    };
+    match ran {
+        Ran::Committed | Ran::Stale => conn.keep(),
+        Ran::Failed(ref error) if !error.is_timeout() => conn.keep(),
+        // Its data would go with it; the rollback that sqlx has queued must do.
+        _ if DB::is_ephemeral(pool) => conn.keep(),
+        _ => {}
+    }
+    Ok(ran)
+}
+
+async fn run_on<DB: Storage>(conn: &mut DB::Connection, work: &Work<'_, DB>) -> Result<Ran, StorageError> {
+    let mut tx = DB::begin_guarded(conn, work.timeout).await?;
+    let seqs: Vec<_> = work.rows.iter().map(|(row, _)| row.seq).collect();
+    let marked = DB::mark_processed(&mut tx, &seqs).await?;
+    crash::point("processor.marked");
+    if marked != seqs.len() as u64 {
+        tx.rollback().await?;
+        return Ok(Ran::Stale);
+    }
+    let handlers = AssertUnwindSafe(run_handlers(&mut tx, work)).catch_unwind();
+    let result = match tokio::time::timeout(work.timeout, handlers).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(panic)) => Err(HandlerError::panicked(panic.as_ref())),
+        Err(_elapsed) => Err(HandlerError::timed_out(work.timeout)),
+    };
+    let guard = match &result {
+        Err(error) if error.is_timeout() => {
+            // The connection may still be busy with what was cut off; then it is closed and the database rolls back.
+            tokio::time::timeout(VERDICT_WAIT, DB::close_guard(&mut tx)).await.unwrap_or(Ok(GuardOutcome::Broken))
+        }
+        _ => DB::close_guard(&mut tx).await,
+    }?;
+    match (result, guard) {
+        (Ok(()), GuardOutcome::Whole) => {
+            crash::point("processor.before-commit");
+            let committed = tx.commit().await;
+            crash::point("processor.after-commit");
+            match committed {
+                Ok(()) => Ok(Ran::Committed),
+                Err(error) if DB::trouble(&error) == Trouble::Passing => Err(error.into()),
+                Err(error) => Ok(Ran::Failed(format!("the commit was refused: {error}").into())),
+            }
+        }
+        (Ok(()), GuardOutcome::Broken) => {
+            tx.rollback().await?;
+            Ok(Ran::Failed(
+                "the handler returned Ok although a statement of its transaction had failed: return that error".into(),
+            ))
+        }
+        (Err(error), GuardOutcome::Ended) => match error.database_error() {
+            // The database itself rolled back (disk full, I/O error) and the handler said so at once.
+            Some(database) if DB::trouble(database) == Trouble::Passing => Ok(Ran::Trouble(error.to_string())),
+            _ => Ok(Ran::Ended(format!("handler ended the transaction, then failed: {error}"))),
+        },
+        (Ok(()), GuardOutcome::Ended) => Ok(Ran::Ended("handler ended the transaction".to_owned())),
+        (Err(error), GuardOutcome::Whole | GuardOutcome::Broken) => {
+            if !error.is_timeout() {
+                tx.rollback().await?;
+            }
+            Ok(match error.database_error() {
+                Some(database) if DB::trouble(database) == Trouble::Passing => Ran::Trouble(error.to_string()),
+                _ => Ran::Failed(error),
+            })
+        }
+    }
+}
+
+async fn run_handlers<DB: Storage>(
+    tx: &mut Transaction<'_, DB>,
+    work: &Work<'_, DB>,
+) -> Result<(), HandlerError> {
+    for (row, route) in work.rows {
+        let event = &row.event;
+        let context = EventContext {
+            id: event.id,
+            subscription: work.subscription.to_owned(),
+            name: event.name.clone(),
+            version: event.version,
+            session_id: event.session_id.clone(),
+            correlation_id: event.correlation_id.clone(),
+            causation_id: event.causation_id.clone(),
+            attempt: row.attempts + 1,
+            headers: event.headers.clone(),
+            created_at: event.created_at,
+            received_at: row.received_at,
+        };
+        let scope = HandlerScope { context: &context, states: work.states };
+        for handler in &route.handlers {
+            let body = event.body.as_bytes();
+            context.correlation().scope(handler.run(event.version, body, &mut *tx, scope)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A connection that is closed when it is dropped before someone says that it can be kept.
+struct Closing<DB: Storage> {
+    conn: Option<PoolConnection<DB>>,
+}
+
+impl<DB: Storage> Closing<DB> {
+    fn keep(mut self) {
+        self.conn = None;
+    }
+}
+
+impl<DB: Storage> Drop for Closing<DB> {
+    fn drop(&mut self) {
+        if let Some(conn) = &mut self.conn {
+            conn.close_on_drop();
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Holding shards: announcing oneself, taking a fair share, renewing, giving back.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::shard::Shard;
+use super::worker::Core;
+use crate::crash;
+use crate::lease::{Lease, fair_share};
+use crate::storage::{Fence, Instance, SHARDS, Storage, StorageError};
+use crate::telemetry::IncidentKind;
+
+/// The shards of one processor: idle ones here, those at work with their workers.
+#[derive(Debug)]
+pub(super) struct Holding<H> {
+    me: Instance,
+    pub(super) idle: BTreeMap<u8, Shard<H>>,
+    /// Proof of every shard held, also of those at work.
+    fences: BTreeMap<u8, Fence>,
+    /// Shards at work whose leases were renewed meanwhile, or lost (`None`).
+    renewed: BTreeMap<u8, Option<Instant>>,
+    /// Shards to give back as soon as their workers return them.
+    leaving: Vec<u8>,
+}
+
+impl<H> Holding<H> {
+    pub(super) fn new<DB: Storage<Horizon = H>>(core: &Core<DB>) -> Self {
+        Self {
+            me: Instance::new(Uuid::new_v4(), core.routes.handled(&core.subscription)),
+            idle: BTreeMap::new(),
+            fences: BTreeMap::new(),
+            renewed: BTreeMap::new(),
+            leaving: Vec::new(),
+        }
+    }
+
+    /// Announces this instance, renews what is held, and moves towards a fair share.
+    pub(super) async fn renew<DB: Storage<Horizon = H>>(&mut self, core: &Core<DB>) -> Result<(), StorageError> {
+        let time = core.settings.lease_time;
+        let mut conn = core.pool.acquire().await?;
+        let live = DB::announce(&mut conn, &self.me, time).await?;
+        let mut ids: Vec<_> =
+            live.iter().filter(|instance| instance.serves(&core.subscription)).map(|instance| instance.id).collect();
+        ids.sort_unstable();
+        *core.live.lock().unwrap_or_else(PoisonError::into_inner) = live;
+
+        let asked = Instant::now();
+        let fences: Vec<_> = self.fences.values().cloned().collect();
+        let held = if fences.is_empty() { Vec::new() } else { DB::renew_leases(&mut conn, &fences, time).await? };
+        crash::point("lease.renewed");
+        self.settle_renewal(core, &held, asked);
+
+        let rank = ids.iter().position(|id| *id == self.me.id).unwrap_or_default();
+        let share = fair_share(usize::from(SHARDS), ids.len(), rank);
+        if self.fences.len() > share {
+            self.choose_leaving(self.fences.len() - share);
+        } else if self.fences.len() < share {
+            self.take(core, &mut conn, share - self.fences.len()).await?;
+        }
+        drop(conn);
+        self.release_leaving(core).await
+    }
+
+    fn settle_renewal<DB: Storage<Horizon = H>>(&mut self, core: &Core<DB>, held: &[String], asked: Instant) {
+        let mut lost = 0;
+        let Self { fences, idle, renewed, .. } = self;
+        fences.retain(|number, fence| {
+            let ours = held.contains(&fence.name);
+            match idle.get_mut(number) {
+                Some(shard) if ours => shard.lease.renewed(asked, core.settings.lease_time),
+                Some(_) => {
+                    idle.remove(number);
+                }
+                None => {
+                    renewed.insert(*number, ours.then_some(asked));
+                }
+            }
+            lost += usize::from(!ours);
+            ours
+        });
+        if lost > 0 {
+            core.telemetry.incidents.report(
+                IncidentKind::LeaseLost,
+                &core.source,
+                format_args!("{lost} shards went to another instance; what was under way is decided by their rows"),
+            );
+        }
+    }
+
+    fn choose_leaving(&mut self, count: usize) {
+        let idle_first = self.idle.keys().copied();
+        let busy = self.fences.keys().copied().filter(|number| !self.idle.contains_key(number));
+        self.leaving = idle_first.chain(busy).take(count).collect();
+    }
+
+    async fn take<DB: Storage<Horizon = H>>(
+        &mut self,
+        core: &Core<DB>,
+        conn: &mut DB::Connection,
+        count: usize,
+    ) -> Result<(), StorageError> {
+        let names: Vec<_> = (0..SHARDS)
+            .filter(|number| !self.fences.contains_key(number))
+            .map(|number| lease_name(&core.subscription, number))
+            .collect();
+        let asked = Instant::now();
+        let limit = u32::try_from(count).unwrap_or(u32::MAX);
+        let time = core.settings.lease_time;
+        for taken in DB::take_leases(conn, &names, Uuid::new_v4(), limit, time).await? {
+            let Some(number) = shard_number(&taken.fence.name) else { continue };
+            let lease = Lease::new(taken.fence.clone(), asked, time);
+            self.fences.insert(number, taken.fence);
+            self.idle.insert(number, Shard::new(number, lease, taken.unclean, asked, core.settings.sweep));
+        }
+        Ok(())
+    }
+
+    /// Takes a shard back from its worker.
+    pub(super) fn put_back(&mut self, mut shard: Shard<H>, lease_time: std::time::Duration) {
+        match self.renewed.remove(&shard.number) {
+            Some(None) => return,
+            Some(Some(asked)) => shard.lease.renewed(asked, lease_time),
+            None => {}
+        }
+        // Lost and taken again meanwhile: the newer state counts.
+        if self.fences.get(&shard.number) == Some(&shard.lease.fence) {
+            self.idle.insert(shard.number, shard);
+        }
+    }
+
+    /// Gives back the shards that are to leave, as far as no worker has them.
+    pub(super) async fn release_leaving<DB: Storage<Horizon = H>>(&mut self, core: &Core<DB>) -> Result<(), StorageError> {
+        let now: Vec<u8> = self.leaving.iter().copied().filter(|number| self.idle.contains_key(number)).collect();
+        if now.is_empty() {
+            return Ok(());
+        }
+        let fences: Vec<_> = now.iter().filter_map(|number| self.fences.get(number).cloned()).collect();
+        DB::release_leases(&mut *core.pool.acquire().await?, &fences).await?;
+        self.leaving.retain(|number| !now.contains(number));
+        for number in now {
+            self.idle.remove(&number);
+            self.fences.remove(&number);
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_leaving(&self, number: u8) -> bool {
+        self.leaving.contains(&number)
+    }
+
+    /// Gives everything back and says goodbye.
+    pub(super) async fn retire<DB: Storage<Horizon = H>>(&mut self, core: &Core<DB>) -> Result<(), StorageError> {
+        let mut conn = core.pool.acquire().await?;
+        let fences: Vec<_> = std::mem::take(&mut self.fences).into_values().collect();
+        self.idle.clear();
+        DB::release_leases(&mut conn, &fences).await?;
+        DB::retire(&mut conn, self.me.id).await
+    }
+}
+
+fn lease_name(subscription: &str, shard: u8) -> String {
+    format!("inbox:{subscription}:{shard:02}")
+}
+
+fn shard_number(name: &str) -> Option<u8> {
+    name.rsplit(':').next().and_then(|number| number.parse().ok())
+}

@@ -1,0 +1,15 @@
+//! Events on their way in: from the broker to the inbox table by [`relay`], from there to [`handler`]s by [`processor`].
+
+pub(crate) mod bind;
+#[cfg(feature = "macros")]
+pub mod discovery;
+pub mod handler;
+mod guarded;
+mod holding;
+pub mod incoming;
+pub mod processor;
+pub mod relay;
+pub(crate) mod route;
+pub mod settings;
+mod shard;
+mod worker;

@@ -1,0 +1,211 @@
+//! The inbox processor: from the inbox table to the handlers, sharing shards with the other instances.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+
+use sqlx::Pool;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::handler::States;
+use super::holding::Holding;
+use super::route::Routes;
+use super::settings::InboxSettings;
+use super::shard::Shard;
+use super::worker::Core;
+use crate::lease::renew_every;
+use crate::pace::Pace;
+use crate::retry::Backoff;
+use crate::shutdown::Shutdown;
+use crate::storage::{Storage, StorageError};
+use crate::telemetry::{IncidentKind, Telemetry};
+use crate::wake;
+
+/// Runs the handlers of one subscription on the rows of its inbox, each in the transaction that marks its row.
+///
+/// [`EventBus`](crate::EventBus) runs one for each of its subscriptions.
+#[derive(Debug)]
+pub struct InboxProcessor<DB: Storage> {
+    core: Core<DB>,
+}
+
+type Worked<DB> = (Shard<<DB as Storage>::Horizon>, Result<(), StorageError>);
+
+impl<DB: Storage> InboxProcessor<DB> {
+    pub(crate) fn new(
+        pool: Pool<DB>,
+        subscription: String,
+        routes: Arc<Routes<DB>>,
+        states: States,
+        settings: InboxSettings,
+        telemetry: Telemetry,
+    ) -> Self {
+        let source = format!("inbox processor of subscription {subscription}");
+        let core = Core {
+            pool,
+            subscription,
+            source,
+            routes,
+            states,
+            settings,
+            telemetry,
+            live: Mutex::new(Vec::new()),
+            ignores_unknown: false,
+            ignored: Mutex::new(HashSet::new()),
+        };
+        Self { core }
+    }
+
+    /// Ignores events that nobody handles, instead of keeping them as dead: for subscriptions that take every event.
+    pub(crate) fn ignoring_unknown(mut self, ignore: bool) -> Self {
+        self.core.ignores_unknown = ignore;
+        self
+    }
+
+    /// Processes until the signal is given, then lets the handlers under way finish and gives the shards back. Trouble
+    /// with the database is reported, waited out, and never ends it. Dropping the future at any point loses nothing.
+    pub async fn run(self, shutdown: Shutdown) {
+        let core = Arc::new(self.core);
+        let mut run = Run::new(core);
+        run.until(shutdown).await;
+        run.finish().await;
+    }
+}
+
+/// The state of a running processor.
+struct Run<DB: Storage> {
+    core: Arc<Core<DB>>,
+    holding: Holding<DB::Horizon>,
+    /// Aborted when dropped, which rolls their transactions back.
+    workers: JoinSet<Worked<DB>>,
+    pace: Pace,
+    hint: watch::Receiver<u64>,
+    renew_at: Instant,
+    backoff: Backoff,
+    /// After a worker's trouble with the database no new one starts before this.
+    resting_until: Option<Instant>,
+}
+
+impl<DB: Storage> Run<DB> {
+    fn new(core: Arc<Core<DB>>) -> Self {
+        let settings = &core.settings;
+        Self {
+            holding: Holding::new(&core),
+            workers: JoinSet::new(),
+            pace: Pace::new(settings.poll_interval),
+            hint: wake::on_received(),
+            renew_at: Instant::now(),
+            backoff: Backoff::new(settings.backoff_initial, settings.backoff_max),
+            resting_until: None,
+            core,
+        }
+    }
+
+    async fn until(&mut self, mut shutdown: Shutdown) {
+        while !shutdown.is_stopped() {
+            match self.look(&shutdown).await {
+                Ok(started) => {
+                    if started {
+                        self.pace.found();
+                    }
+                    self.wait(&mut shutdown).await;
+                }
+                Err(error) => {
+                    let wait = self.backoff.next();
+                    self.trouble(&error);
+                    let _stopped = shutdown.or_stop(tokio::time::sleep(wait)).await;
+                }
+            }
+        }
+    }
+
+    /// Renews the leases if it is time, and sets workers on the shards that have something to do.
+    async fn look(&mut self, shutdown: &Shutdown) -> Result<bool, StorageError> {
+        let now = Instant::now();
+        if now >= self.renew_at {
+            self.holding.renew(&self.core).await?;
+            self.renew_at = now + renew_every(self.core.settings.lease_time);
+        }
+        self.holding.release_leaving(&self.core).await?;
+        let free = self.core.settings.workers.saturating_sub(self.workers.len());
+        let resting = self.resting_until.is_some_and(|until| now < until);
+        if free == 0 || resting || self.holding.idle.is_empty() {
+            return Ok(false);
+        }
+        for shard in self.holding.idle.values_mut() {
+            shard.refresh(now, self.core.settings.sweep);
+        }
+        let lows: Vec<_> = self
+            .holding
+            .idle
+            .values()
+            .filter(|shard| !self.holding.is_leaving(shard.number))
+            .map(|shard| (shard.number, shard.watermark.low()))
+            .collect();
+        let mut ready = {
+            let mut conn = self.core.pool.acquire().await?;
+            DB::ready_shards(&mut conn, &self.core.subscription, &lows).await?
+        };
+        // No shard goes first every time.
+        if !ready.is_empty() {
+            let turn = (crate::retry::random_unit() * ready.len() as f64) as usize % ready.len();
+            ready.rotate_left(turn);
+        }
+        let mut started = false;
+        for number in ready.into_iter().take(free) {
+            let Some(shard) = self.holding.idle.remove(&number) else { continue };
+            self.workers.spawn(Arc::clone(&self.core).work(shard, shutdown.clone()));
+            started = true;
+        }
+        Ok(started)
+    }
+
+    /// Waits for a worker, a hint, or the time of the next look.
+    async fn wait(&mut self, shutdown: &mut Shutdown) {
+        let now = Instant::now();
+        let retry = self.holding.idle.values().filter_map(Shard::next_due).min();
+        let next = [Some(now + self.pace.nothing(now)), retry, Some(self.renew_at)].into_iter().flatten().min();
+        tokio::select! {
+            biased;
+            () = shutdown.stopped() => {}
+            Some(worked) = self.workers.join_next(), if !self.workers.is_empty() => self.returned(worked),
+            Ok(()) = self.hint.changed() => self.pace.hint(Instant::now()),
+            () = tokio::time::sleep_until(next.unwrap_or(now)) => {}
+        }
+    }
+
+    fn returned(&mut self, worked: Result<Worked<DB>, tokio::task::JoinError>) {
+        match worked {
+            Ok((shard, result)) => {
+                match result {
+                    Ok(()) => self.backoff.reset(),
+                    Err(error) => {
+                        self.trouble(&error);
+                        self.resting_until = Some(Instant::now() + self.backoff.next());
+                    }
+                }
+                self.holding.put_back(shard, self.core.settings.lease_time);
+            }
+            // A worker catches its handlers' panics, so this is one of our own; its shard's lease runs out.
+            Err(error) => self.core.telemetry.incidents.report(
+                IncidentKind::Warning,
+                &self.core.source,
+                format_args!("a worker ended: {error}; its shard is taken again when its lease has run out"),
+            ),
+        }
+    }
+
+    fn trouble(&self, error: &StorageError) {
+        self.core.telemetry.incidents.report(IncidentKind::DatabaseTrouble, &self.core.source, error);
+    }
+
+    async fn finish(&mut self) {
+        while let Some(worked) = self.workers.join_next().await {
+            self.returned(worked);
+        }
+        if let Err(error) = self.holding.retire(&self.core).await {
+            self.trouble(&error);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The inbox relay: from a broker's subscription to the inbox table. Store, commit, then settle.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::Pool;
+
+use super::incoming::incoming;
+use super::settings::InboxSettings;
+use crate::broker::{Broker, Delivery, Receiver, Source};
+use crate::retry::Backoff;
+use crate::shutdown::Shutdown;
+use crate::storage::{IncomingEvent, IngestReport, Storage, StorageError};
+use crate::telemetry::{IncidentKind, Telemetry};
+use crate::{crash, wake};
+
+/// How long one receive waits for messages.
+const RECEIVE_WAIT: Duration = Duration::from_secs(5);
+
+/// Fills the inbox of one subscription from a broker, for as long as it runs. Knows no event type.
+///
+/// [`EventBus`](crate::EventBus) runs two for each subscription: for its messages, and for its dead-letter queue.
+#[derive(Debug)]
+pub struct InboxRelay<DB: Storage> {
+    pool: Pool<DB>,
+    broker: Arc<dyn Broker>,
+    source: Source,
+    name: String,
+    settings: InboxSettings,
+    telemetry: Telemetry,
+}
+
+impl<DB: Storage> InboxRelay<DB> {
+    /// A relay from a source, on a pool that [`Storage::open`] has opened.
+    #[must_use]
+    pub fn new(pool: Pool<DB>, broker: Arc<dyn Broker>, source: Source) -> Self {
+        let queue = if source.dead_letter_queue { "/$DeadLetterQueue" } else { "" };
+        let name = format!("inbox relay of {}{queue}", source.entity());
+        Self { pool, broker, source, name, settings: InboxSettings::default(), telemetry: Telemetry::new() }
+    }
+
+    /// Its settings.
+    #[must_use]
+    pub fn settings(mut self, settings: InboxSettings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Where it tells what it does.
+    #[must_use]
+    pub fn telemetry(mut self, telemetry: Telemetry) -> Self {
+        self.telemetry = telemetry;
+        self
+    }
+
+    /// Relays until the signal is given. Ends by itself only where the broker delivers into inboxes without it. Dropping
+    /// the future at any point loses nothing: what was received and not settled is delivered again.
+    pub async fn run(self, mut shutdown: Shutdown) {
+        let mut backoff = Backoff::new(self.settings.backoff_initial, self.settings.backoff_max);
+        while !shutdown.is_stopped() {
+            // No message is asked for while the inbox can't be written (rule 19).
+            if let Err(error) = self.store(&[]).await {
+                self.trouble(IncidentKind::DatabaseTrouble, &error, &mut backoff, &mut shutdown).await;
+                continue;
+            }
+            match self.broker.receiver(&self.source).await {
+                Ok(None) => return,
+                Ok(Some(receiver)) => self.receive(receiver, &mut backoff, &mut shutdown).await,
+                Err(error) => {
+                    self.trouble(IncidentKind::BrokerUnavailable, &error, &mut backoff, &mut shutdown).await;
+                }
+            }
+        }
+    }
+
+    /// Receives over one link until it breaks or the signal is given.
+    async fn receive(&self, mut receiver: Box<dyn Receiver>, backoff: &mut Backoff, shutdown: &mut Shutdown) {
+        loop {
+            let received = shutdown.or_stop(receiver.receive(self.settings.receive_batch, RECEIVE_WAIT)).await;
+            let deliveries = match received {
+                None => return,
+                Some(Ok(deliveries)) if deliveries.is_empty() => continue,
+                Some(Ok(deliveries)) => deliveries,
+                Some(Err(error)) => {
+                    return self.trouble(IncidentKind::BrokerUnavailable, &error, backoff, shutdown).await;
+                }
+            };
+            let (tokens, events): (Vec<_>, Vec<_>) = deliveries
+                .into_iter()
+                .map(|Delivery { token, message }| (token, incoming(message, &self.source)))
+                .unzip();
+            while let Err(error) = self.store(&events).await {
+                self.trouble(IncidentKind::DatabaseTrouble, &error, backoff, shutdown).await;
+                if shutdown.is_stopped() {
+                    // Someone else may be able to store them sooner than their locks run out.
+                    let _given_back = receiver.abandon(&tokens).await;
+                    return;
+                }
+            }
+            backoff.reset();
+            // Only what is committed is settled, and over the link it came by (rule 18).
+            if let Err(error) = receiver.complete(&tokens).await {
+                return self.trouble(IncidentKind::BrokerUnavailable, &error, backoff, shutdown).await;
+            }
+        }
+    }
+
+    async fn store(&self, events: &[IncomingEvent]) -> Result<(), StorageError> {
+        let mut conn = self.pool.acquire().await?;
+        crash::point("inbox.before-ingest");
+        let report = DB::ingest(&mut conn, &self.source.subscription, events).await?;
+        drop(conn);
+        crash::point("inbox.after-ingest");
+        self.tell(report);
+        Ok(())
+    }
+
+    fn tell(&self, report: IngestReport) {
+        if report.inserted > 0 {
+            wake::received();
+        }
+        self.telemetry.counters.duplicates(report.duplicates);
+        if report.conflicts + report.refused > 0 {
+            self.telemetry.incidents.report(
+                IncidentKind::EventDead,
+                &self.name,
+                format_args!(
+                    "{} events came under an id that another event has, {} could not be stored as they are: all are kept dead",
+                    report.conflicts, report.refused
+                ),
+            );
+        }
+    }
+
+    async fn trouble(
+        &self,
+        kind: IncidentKind,
+        error: &(dyn std::fmt::Display + Sync),
+        backoff: &mut Backoff,
+        shutdown: &mut Shutdown,
+    ) {
+        self.telemetry.incidents.report(kind, &self.name, error);
+        let _stopped = shutdown.or_stop(tokio::time::sleep(backoff.next())).await;
+    }
+}

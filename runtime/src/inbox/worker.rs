@@ -1,0 +1,330 @@
+//! A worker: takes one shard's rows in order and brings each to its end.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sqlx::Pool;
+use tokio::time::Instant;
+
+use super::guarded::{self, Ran, Work};
+use super::handler::States;
+use super::route::{Route, Routes};
+use super::settings::InboxSettings;
+use super::shard::Shard;
+use crate::crash;
+use crate::error::HandlerError;
+use crate::retry::random_unit;
+use crate::shutdown::Shutdown;
+use crate::storage::{Attempt, InboxQuery, InboxRow, Instance, Storage, StorageError, Verdict};
+use crate::telemetry::{IncidentKind, Telemetry};
+
+/// How long a worker stays with one shard while others wait.
+const SLICE: Duration = Duration::from_millis(500);
+/// The wait before a run that the database's trouble cut short is repeated.
+const TROUBLE_WAIT: Duration = Duration::from_millis(200);
+
+/// What all workers of a processor share.
+#[derive(Debug)]
+pub(super) struct Core<DB: Storage> {
+    pub(super) pool: Pool<DB>,
+    pub(super) subscription: String,
+    pub(super) source: String,
+    pub(super) routes: Arc<Routes<DB>>,
+    pub(super) states: States,
+    pub(super) settings: InboxSettings,
+    pub(super) telemetry: Telemetry,
+    /// The live instances, as of the last renewal (rule 21).
+    pub(super) live: Mutex<Vec<Instance>>,
+    /// Event names that the subscription is declared to ignore where nobody handles them.
+    pub(super) ignores_unknown: bool,
+    pub(super) ignored: Mutex<HashSet<String>>,
+}
+
+/// What became of a row.
+enum Step {
+    /// It is settled, or blocked: go on with the next.
+    Next,
+    /// The table is not as it was read: read again.
+    Reread,
+}
+
+impl<DB: Storage> Core<DB> {
+    /// Works through a shard until nothing eligible is left, its slice is over, or it must stop.
+    pub(super) async fn work(
+        self: Arc<Self>,
+        mut shard: Shard<DB::Horizon>,
+        stop: Shutdown,
+    ) -> (Shard<DB::Horizon>, Result<(), StorageError>) {
+        let end = Instant::now() + SLICE;
+        while Instant::now() < end && !stop.is_stopped() {
+            shard.refresh(Instant::now(), self.settings.sweep);
+            match self.page(&mut shard, &stop).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    // Including an unknown commit: what is in memory may be wrong (rule 4).
+                    shard.watermark.reset();
+                    return (shard, Err(error));
+                }
+            }
+        }
+        (shard, Ok(()))
+    }
+
+    /// Reads and runs one page; `false` when there is no more.
+    async fn page(&self, shard: &mut Shard<DB::Horizon>, stop: &Shutdown) -> Result<bool, StorageError> {
+        let blocked = shard.blocked_sessions();
+        let (rows, horizon) = {
+            let mut conn = self.pool.acquire().await?;
+            if let Some(horizon) = shard.watermark.unproven().cloned()
+                && DB::has_passed(&mut conn, &horizon).await?
+            {
+                shard.watermark.proven();
+            }
+            let query = InboxQuery::new(&self.subscription, shard.number, self.settings.page_size)
+                .after(shard.watermark.low())
+                .without(&blocked);
+            let rows = DB::read_inbox(&mut conn, &query).await?;
+            (rows, DB::horizon(&mut conn).await?)
+        };
+        // A page that is not full was the last; what has come since is found by the next look.
+        let full = rows.len() >= self.settings.page_size as usize;
+        let last = rows.last().map(|row| row.seq);
+        let mut rest = rows.as_slice();
+        while let Some(row) = rest.first() {
+            if stop.is_stopped() || !shard.lease.is_good(Instant::now()) {
+                return Ok(false);
+            }
+            let taken = self.batch_length(shard, rest);
+            let step = if taken > 1 {
+                self.run_batch(shard, &rest[..taken]).await?
+            } else {
+                self.run_row(shard, row).await?
+            };
+            if matches!(step, Step::Reread) {
+                shard.watermark.reset();
+                return Ok(true);
+            }
+            rest = &rest[taken.max(1)..];
+        }
+        if let Some(last) = last {
+            shard.watermark.seen(last, horizon);
+        }
+        if !full {
+            shard.caught_up();
+        }
+        Ok(full)
+    }
+
+    /// How many of the next rows may share one transaction (rule 12).
+    fn batch_length(&self, shard: &Shard<DB::Horizon>, rows: &[InboxRow]) -> usize {
+        let mut most = usize::MAX;
+        let mut length = 0;
+        for row in rows {
+            let Some(route) = self.plain_route(shard, row) else { break };
+            most = most.min(route.batch);
+            if route.batch < 2 || length >= most {
+                break;
+            }
+            length += 1;
+        }
+        length.min(most)
+    }
+
+    /// The route of a row about which there is nothing special.
+    fn plain_route(&self, shard: &Shard<DB::Horizon>, row: &InboxRow) -> Option<&Route<DB>> {
+        let special = shard.is_blocked(row.event.session_id.as_deref())
+            || shard.is_cautious(row)
+            || !row.due_in.is_zero()
+            || self.refusal(row).is_some();
+        if special { None } else { self.route(row) }
+    }
+
+    fn route(&self, row: &InboxRow) -> Option<&Route<DB>> {
+        self.routes.get(&row.event.name).filter(|route| row.event.version <= route.version)
+    }
+
+    /// Why no handler may start on a row at all.
+    fn refusal(&self, row: &InboxRow) -> Option<String> {
+        if row.expired {
+            return Some("expired".to_owned());
+        }
+        row.age
+            .is_some_and(|age| age > self.settings.keep_keys)
+            .then(|| "older than the dedupe horizon".to_owned())
+    }
+
+    async fn run_batch(&self, shard: &mut Shard<DB::Horizon>, rows: &[InboxRow]) -> Result<Step, StorageError> {
+        let routed: Vec<_> = rows.iter().filter_map(|row| self.route(row).map(|route| (row, route))).collect();
+        let timeout = routed.iter().map(|(_, route)| route.timeout).min().unwrap_or(DB::DEFAULT_HANDLER_TIMEOUT);
+        let ran = guarded::run(&self.pool, &self.work_of(&routed, timeout)).await?;
+        match ran {
+            Ran::Committed => {
+                self.telemetry.counters.processed(rows.len() as u64);
+                return Ok(Step::Next);
+            }
+            Ran::Stale => return Ok(Step::Reread),
+            // Which of them did it can't be told, and each may have had effects that are durable.
+            Ran::Ended(reason) => {
+                for row in rows {
+                    self.end_dead(shard, row, &reason, Verdict::DeadAfterEnd, 0).await?;
+                }
+                return Ok(Step::Next);
+            }
+            Ran::Failed(_) | Ran::Trouble(_) => {}
+        }
+        for row in rows {
+            if !shard.is_blocked(row.event.session_id.as_deref())
+                && matches!(self.run_row(shard, row).await?, Step::Reread)
+            {
+                return Ok(Step::Reread);
+            }
+        }
+        Ok(Step::Next)
+    }
+
+    fn work_of<'a>(&'a self, rows: &'a [(&'a InboxRow, &'a Route<DB>)], timeout: Duration) -> Work<'a, DB> {
+        Work { subscription: &self.subscription, rows, states: &self.states, timeout }
+    }
+
+    async fn run_row(&self, shard: &mut Shard<DB::Horizon>, row: &InboxRow) -> Result<Step, StorageError> {
+        let session = row.event.session_id.as_deref();
+        if shard.is_blocked(session) {
+            return Ok(Step::Next);
+        }
+        if !row.due_in.is_zero() {
+            shard.block(session, Instant::now() + row.due_in);
+            return Ok(Step::Next);
+        }
+        if let Some(reason) = self.refusal(row) {
+            return self.end_dead(shard, row, &reason, Verdict::Dead, 0).await;
+        }
+        let Some(route) = self.route(row) else { return self.unknown(shard, row).await };
+        let cautious = shard.is_cautious(row);
+        if cautious {
+            if row.attempts >= route.retry.max_attempts() {
+                let reason = format!("the process ended {} times while handling it", row.attempts);
+                return self.end_dead(shard, row, &reason, Verdict::Dead, 0).await;
+            }
+            // Written before the handler, so that an event which kills the process is counted all the same.
+            let attempt = Attempt::new(row.seq, &shard.lease.fence, Verdict::Retry(Duration::ZERO)).counting(1);
+            if !self.record(&attempt).await? {
+                return Ok(Step::Reread);
+            }
+        }
+        let routed = [(row, route)];
+        let ran = guarded::run(&self.pool, &self.work_of(&routed, route.timeout)).await;
+        shard.passed(row);
+        let counted = i32::from(cautious);
+        match ran? {
+            Ran::Committed => {
+                self.telemetry.counters.processed(1);
+                Ok(Step::Next)
+            }
+            Ran::Stale => Ok(Step::Reread),
+            Ran::Ended(reason) => self.end_dead(shard, row, &reason, Verdict::DeadAfterEnd, 1 - counted).await,
+            Ran::Trouble(reason) => self.try_again(shard, row, TROUBLE_WAIT, -counted, &reason).await,
+            Ran::Failed(error) => self.failed(shard, row, route, &error, counted).await,
+        }
+    }
+
+    async fn failed(
+        &self,
+        shard: &mut Shard<DB::Horizon>,
+        row: &InboxRow,
+        route: &Route<DB>,
+        error: &HandlerError,
+        counted: i32,
+    ) -> Result<Step, StorageError> {
+        let reason = error.to_string();
+        if let Some(delay) = error.delay() {
+            return self.try_again(shard, row, delay, -counted, &reason).await;
+        }
+        if error.is_dead_letter() {
+            return self.end_dead(shard, row, &reason, Verdict::Dead, 1 - counted).await;
+        }
+        match route.retry.delay_after(row.attempts + 1, random_unit()) {
+            Some(delay) => self.try_again(shard, row, delay, 1 - counted, &reason).await,
+            None => self.end_dead(shard, row, &reason, Verdict::Dead, 1 - counted).await,
+        }
+    }
+
+    async fn try_again(
+        &self,
+        shard: &mut Shard<DB::Horizon>,
+        row: &InboxRow,
+        delay: Duration,
+        count: i32,
+        reason: &str,
+    ) -> Result<Step, StorageError> {
+        let attempt = Attempt::new(row.seq, &shard.lease.fence, Verdict::Retry(delay)).counting(count);
+        let ours = self.record(&attempt.because(reason)).await?;
+        if !ours {
+            return Ok(Step::Reread);
+        }
+        shard.block(row.event.session_id.as_deref(), Instant::now() + delay);
+        self.telemetry.counters.retried();
+        self.tell(IncidentKind::HandlerFailed, row, &format!("{reason}; trying again in {delay:.1?}"));
+        Ok(Step::Next)
+    }
+
+    async fn end_dead(
+        &self,
+        shard: &Shard<DB::Horizon>,
+        row: &InboxRow,
+        reason: &str,
+        verdict: Verdict,
+        count: i32,
+    ) -> Result<Step, StorageError> {
+        let attempt = Attempt::new(row.seq, &shard.lease.fence, verdict).counting(count);
+        if !self.record(&attempt.because(reason)).await? {
+            return Ok(Step::Reread);
+        }
+        self.telemetry.counters.dead();
+        self.tell(IncidentKind::EventDead, row, reason);
+        Ok(Step::Next)
+    }
+
+    async fn record(&self, attempt: &Attempt<'_>) -> Result<bool, StorageError> {
+        crash::point("processor.before-attempt");
+        let recorded = DB::record_attempt(&mut *self.pool.acquire().await?, attempt).await;
+        crash::point("processor.after-attempt");
+        recorded
+    }
+
+    /// A row that this instance can't handle (rule 21).
+    async fn unknown(&self, shard: &mut Shard<DB::Horizon>, row: &InboxRow) -> Result<Step, StorageError> {
+        let (name, version) = (row.event.name.as_str(), row.event.version);
+        let elsewhere = self
+            .live
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .any(|instance| instance.handles(&self.subscription, name, version));
+        if elsewhere {
+            shard.block(row.event.session_id.as_deref(), Instant::now() + self.settings.sweep);
+            let text = format!("version {version} of {name} waits for an instance that handles it");
+            self.tell(IncidentKind::WaitingForInstance, row, &text);
+            return Ok(Step::Next);
+        }
+        if self.ignores_unknown && self.routes.get(name).is_none() {
+            let first = self.ignored.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+            if first {
+                tracing::info!(subscription = %self.subscription, event = name, "ignored: no handler, as declared");
+            }
+            let mut conn = self.pool.acquire().await?;
+            DB::mark_processed(&mut conn, &[row.seq]).await?;
+            return Ok(Step::Next);
+        }
+        let reason = match self.routes.get(name) {
+            Some(route) => format!("no handler for version {version} of {name}: the newest handled here is {}", route.version),
+            None => format!("no handler for {name} in subscription {}", self.subscription),
+        };
+        self.end_dead(shard, row, &reason, Verdict::Dead, 0).await
+    }
+
+    fn tell(&self, kind: IncidentKind, row: &InboxRow, message: &str) {
+        self.telemetry.incidents.report_event(kind, &self.source, row.event.id, &row.event.name, message);
+    }
+}

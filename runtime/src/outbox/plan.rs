@@ -1,0 +1,172 @@
+//! Which rows go together into which batch: pure decisions over what was read and what is under way.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use tokio::time::Instant;
+
+use crate::broker::BatchLimits;
+use crate::envelope::{Envelope, EventId};
+use crate::storage::OutboxRow;
+
+/// Rows that were read and are not yet settled, and the batches under way.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    waiting: VecDeque<OutboxRow>,
+    waiting_bytes: usize,
+    /// Everything in memory, so that reading a row again does not send it twice.
+    known: HashSet<EventId>,
+    /// Sessions with a batch under way: their next event leaves only after its outcome is known (rule 6).
+    busy: HashSet<String>,
+    /// Topics that can't take events, and until when they are left alone.
+    held: HashMap<String, Instant>,
+}
+
+/// A batch to be sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Planned {
+    pub(crate) topic: String,
+    pub(crate) events: Vec<Envelope>,
+}
+
+impl Planned {
+    pub(crate) fn ids(&self) -> Vec<EventId> {
+        self.events.iter().map(|event| event.id).collect()
+    }
+
+    pub(crate) fn sessions(&self) -> Vec<String> {
+        self.events.iter().filter_map(|event| event.session_id.clone()).collect()
+    }
+}
+
+impl Plan {
+    /// Takes rows in, unless they are in memory already or their topic is held; rows whose topic is NULL get the
+    /// relay's default. Returns the ids of those that have expired.
+    pub(crate) fn add(&mut self, rows: Vec<OutboxRow>, default_topic: &str, now: Instant) -> Vec<EventId> {
+        let mut expired = Vec::new();
+        for mut row in rows {
+            if self.known.contains(&row.envelope.id) {
+                continue;
+            }
+            if row.expired {
+                // A session's earlier event under way comes first; the row is read again.
+                if !row.envelope.session_id.as_ref().is_some_and(|session| self.busy.contains(session)) {
+                    expired.push(row.envelope.id);
+                }
+                continue;
+            }
+            let topic = row.envelope.topic.get_or_insert_with(|| default_topic.to_owned());
+            if self.held.get(topic).is_some_and(|until| now < *until) {
+                continue;
+            }
+            self.known.insert(row.envelope.id);
+            self.waiting_bytes += row.envelope.encoded_size();
+            self.waiting.push_back(row);
+        }
+        expired
+    }
+
+    /// Whether there is room for more rows: so many batches' worth, in bytes and rows.
+    pub(crate) fn has_room(&self, rows: usize, bytes: usize) -> bool {
+        self.waiting.len() < rows && self.waiting_bytes < bytes
+    }
+
+    /// The next batch: rows of one topic in order, none of a session under way or passed over.
+    pub(crate) fn next_batch(&mut self, limits: BatchLimits) -> Option<Planned> {
+        let mut planned: Option<Planned> = None;
+        let mut bytes = 0;
+        let mut full = false;
+        let mut passed: HashSet<String> = HashSet::new();
+        let mut rest = VecDeque::with_capacity(self.waiting.len());
+        while let Some(row) = self.waiting.pop_front() {
+            let size = row.envelope.encoded_size();
+            let topic = row.envelope.topic.as_deref().unwrap_or_default();
+            let fits = planned.as_ref().is_none_or(|batch| {
+                batch.topic == topic && batch.events.len() < limits.events && bytes + size <= limits.bytes
+            });
+            let free = row
+                .envelope
+                .session_id
+                .as_ref()
+                .is_none_or(|session| !self.busy.contains(session) && !passed.contains(session));
+            if !full && fits && free {
+                bytes += size;
+                self.waiting_bytes -= size;
+                let topic = topic.to_owned();
+                let batch = planned.get_or_insert_with(|| Planned { topic, events: Vec::new() });
+                batch.events.push(row.envelope);
+                full = batch.events.len() >= limits.events || bytes >= limits.bytes;
+                if full {
+                    break;
+                }
+            } else {
+                if let Some(session) = &row.envelope.session_id {
+                    passed.insert(session.clone());
+                }
+                rest.push_back(row);
+            }
+        }
+        // What was passed over stays before what was not looked at.
+        rest.append(&mut self.waiting);
+        self.waiting = rest;
+        if let Some(batch) = &planned {
+            self.busy.extend(batch.sessions());
+        }
+        planned
+    }
+
+    /// A batch's outcome is known: its sessions are free, and the events that were not settled may be read again.
+    pub(crate) fn finished(&mut self, sessions: &[String], unsettled: &[EventId]) {
+        for session in sessions {
+            self.busy.remove(session);
+        }
+        for id in unsettled {
+            self.known.remove(id);
+        }
+    }
+
+    /// Rows that are marked are no longer pending and need no memory.
+    pub(crate) fn forget(&mut self, ids: &[EventId]) {
+        for id in ids {
+            self.known.remove(id);
+        }
+    }
+
+    /// Leaves a topic alone until then, and drops its waiting rows: they are read again.
+    pub(crate) fn hold(&mut self, topic: &str, until: Instant) {
+        self.held.insert(topic.to_owned(), until);
+        self.clear_waiting(|row| row.envelope.topic.as_deref() == Some(topic));
+    }
+
+    /// Drops all waiting rows: they are read again from the start, so that order is the table's.
+    pub(crate) fn clear(&mut self) {
+        self.clear_waiting(|_| true);
+    }
+
+    fn clear_waiting(&mut self, drops: impl Fn(&OutboxRow) -> bool) {
+        let (known, bytes) = (&mut self.known, &mut self.waiting_bytes);
+        self.waiting.retain(|row| {
+            let dropped = drops(row);
+            if dropped {
+                known.remove(&row.envelope.id);
+                *bytes -= row.envelope.encoded_size();
+            }
+            !dropped
+        });
+    }
+
+    /// Lets go of holds that are over; `true` when there was one, so that its rows are read again.
+    pub(crate) fn release_holds(&mut self, now: Instant) -> bool {
+        let before = self.held.len();
+        self.held.retain(|_, until| now < *until);
+        self.held.len() < before
+    }
+
+    /// When the next hold is over.
+    pub(crate) fn next_release(&self) -> Option<Instant> {
+        self.held.values().min().copied()
+    }
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

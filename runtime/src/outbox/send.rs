@@ -1,0 +1,68 @@
+//! Sending one planned batch until the outcome of each of its events is known or none can be.
+
+use crate::broker::{Batch, Broker, SendError};
+use crate::envelope::{Envelope, EventId};
+use crate::storage::InboxStore;
+
+use super::plan::Planned;
+use crate::crash;
+
+/// What became of a batch's events.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) topic: String,
+    pub(crate) sessions: Vec<String>,
+    /// Accepted by the broker.
+    pub(crate) sent: Vec<EventId>,
+    /// Can never be sent.
+    pub(crate) dead: Vec<(EventId, String)>,
+    /// Not accepted, to be sent again.
+    pub(crate) unsent: Vec<EventId>,
+    /// Why some are unsent.
+    pub(crate) failure: Option<SendError>,
+}
+
+/// Sends a batch; splits it where it is too big, and sends on without an event that can never be sent. Parts go one
+/// after the other, so that a session keeps its order.
+pub(crate) async fn send(broker: &dyn Broker, from: &dyn InboxStore, planned: Planned) -> Outcome {
+    let mut outcome =
+        Outcome { sessions: planned.sessions(), topic: planned.topic.clone(), ..Outcome::default() };
+    let mut parts = vec![planned.events];
+    while let Some(mut events) = parts.pop() {
+        if outcome.failure.is_some() {
+            outcome.unsent.extend(ids(&events));
+            continue;
+        }
+        crash::point("relay.before-send");
+        let answer = broker.send(Batch::new(from, &planned.topic, &events)).await;
+        crash::point("relay.after-send");
+        match answer {
+            Ok(()) => outcome.sent.extend(ids(&events)),
+            Err(SendError::BatchTooBig(reason)) => match events.len() {
+                0 => {}
+                1 => outcome.dead.extend(ids(&events).map(|id| (id, reason.clone()))),
+                length => {
+                    let second = events.split_off(length / 2);
+                    parts.push(second);
+                    parts.push(events);
+                }
+            },
+            Err(SendError::Event { id, reason }) if events.iter().any(|event| event.id == id) => {
+                events.retain(|event| event.id != id);
+                outcome.dead.push((id, reason));
+                if !events.is_empty() {
+                    parts.push(events);
+                }
+            }
+            Err(failure) => {
+                outcome.unsent.extend(ids(&events));
+                outcome.failure = Some(failure);
+            }
+        }
+    }
+    outcome
+}
+
+fn ids(events: &[Envelope]) -> impl Iterator<Item = EventId> {
+    events.iter().map(|event| event.id)
+}

@@ -1,0 +1,202 @@
+//! An inbox behind an object-safe door, so that the local broker can deliver across kinds of databases.
+
+use std::fmt::Debug;
+use std::future::Future;
+
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use sqlx::pool::PoolConnection;
+use sqlx::{Database, Pool};
+use tokio::sync::OnceCell;
+
+use super::{IncomingEvent, IngestReport, PoolSettings, Storage, StorageError};
+use crate::{crash, wake};
+
+/// A local subscription as the publisher's database records it (rule 27).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LocalSubscription {
+    /// The topic it stands on.
+    pub topic: String,
+    /// Its name.
+    pub name: String,
+    /// The event names it takes, aliases included.
+    pub events: Vec<String>,
+    /// The identity of the database whose inbox it fills.
+    pub store: String,
+}
+
+/// An event that a local subscription has not got yet, because its store was down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwedEvent {
+    /// Its place among what is owed.
+    pub seq: i64,
+    /// The subscription it is for.
+    pub subscription: String,
+    /// The event.
+    pub event: IncomingEvent,
+}
+
+/// A service's database as the local broker sees it: an inbox to deliver to, and a memory of whom to deliver to.
+pub trait InboxStore: Send + Sync + Debug {
+    /// A name of the database that two processes on one machine agree on, free of secrets.
+    fn identity(&self) -> &str;
+
+    /// Stores events in the inbox of a subscription, as [`Storage::ingest`] does, and wakes its processor.
+    fn ingest<'a>(
+        &'a self,
+        subscription: &'a str,
+        events: &'a [IncomingEvent],
+    ) -> BoxFuture<'a, Result<IngestReport, StorageError>>;
+
+    /// Records which subscriptions a store has; those it had before and has no longer are forgotten.
+    fn record_subscriptions<'a>(
+        &'a self,
+        store: &'a str,
+        subscriptions: &'a [LocalSubscription],
+    ) -> BoxFuture<'a, Result<(), StorageError>>;
+
+    /// All recorded subscriptions.
+    fn subscriptions(&self) -> BoxFuture<'_, Result<Vec<LocalSubscription>, StorageError>>;
+
+    /// Keeps events for a store that is down, in the given order.
+    fn owe<'a>(
+        &'a self,
+        store: &'a str,
+        subscription: &'a str,
+        events: &'a [IncomingEvent],
+    ) -> BoxFuture<'a, Result<(), StorageError>>;
+
+    /// The oldest events owed to a store.
+    fn owed<'a>(&'a self, store: &'a str, limit: u32) -> BoxFuture<'a, Result<Vec<OwedEvent>, StorageError>>;
+
+    /// Forgets owed events that were delivered.
+    fn paid<'a>(&'a self, seqs: &'a [i64]) -> BoxFuture<'a, Result<(), StorageError>>;
+}
+
+/// What the local broker needs of a kind of database: the publisher's memory of its subscriptions.
+pub trait LocalStorage: Database {
+    /// See [`InboxStore::record_subscriptions`].
+    fn record_subscriptions(
+        conn: &mut Self::Connection,
+        store: &str,
+        subscriptions: &[LocalSubscription],
+    ) -> impl Future<Output = Result<(), StorageError>> + Send;
+
+    /// See [`InboxStore::subscriptions`].
+    fn subscriptions(
+        conn: &mut Self::Connection,
+    ) -> impl Future<Output = Result<Vec<LocalSubscription>, StorageError>> + Send;
+
+    /// See [`InboxStore::owe`].
+    fn owe(
+        conn: &mut Self::Connection,
+        store: &str,
+        subscription: &str,
+        events: &[IncomingEvent],
+    ) -> impl Future<Output = Result<(), StorageError>> + Send;
+
+    /// See [`InboxStore::owed`].
+    fn owed(
+        conn: &mut Self::Connection,
+        store: &str,
+        limit: u32,
+    ) -> impl Future<Output = Result<Vec<OwedEvent>, StorageError>> + Send;
+
+    /// See [`InboxStore::paid`].
+    fn paid(conn: &mut Self::Connection, seqs: &[i64]) -> impl Future<Output = Result<(), StorageError>> + Send;
+}
+
+/// The [`InboxStore`] of a database, over connections of the library's own.
+#[derive(Debug)]
+pub struct PoolInbox<DB: Storage> {
+    given: Pool<DB>,
+    settings: Option<PoolSettings>,
+    opened: OnceCell<Pool<DB>>,
+    identity: String,
+}
+
+impl<DB: Storage> PoolInbox<DB> {
+    /// The store of a pool that [`Storage::open`] has opened.
+    #[must_use]
+    pub fn new(pool: Pool<DB>) -> Self {
+        Self { identity: DB::identity(&pool), given: pool, settings: None, opened: OnceCell::new() }
+    }
+
+    /// The store of a user's pool, beside which a small one is opened at the first use.
+    #[must_use]
+    pub fn beside(pool: Pool<DB>, settings: PoolSettings) -> Self {
+        Self { settings: Some(settings), ..Self::new(pool) }
+    }
+
+    /// The library's own pool.
+    ///
+    /// # Errors
+    /// When it can't be opened; the next use tries again.
+    pub async fn pool(&self) -> Result<&Pool<DB>, StorageError> {
+        self.opened
+            .get_or_try_init(|| async {
+                match &self.settings {
+                    Some(settings) => DB::open(&self.given, settings).await,
+                    None => Ok(self.given.clone()),
+                }
+            })
+            .await
+    }
+
+    async fn conn(&self) -> Result<PoolConnection<DB>, StorageError> {
+        Ok(self.pool().await?.acquire().await?)
+    }
+}
+
+impl<DB: Storage> InboxStore for PoolInbox<DB> {
+    fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    fn ingest<'a>(
+        &'a self,
+        subscription: &'a str,
+        events: &'a [IncomingEvent],
+    ) -> BoxFuture<'a, Result<IngestReport, StorageError>> {
+        Box::pin(async move {
+            crash::point("inbox.before-ingest");
+            let report = DB::ingest(&mut *self.conn().await?, subscription, events).await?;
+            crash::point("inbox.after-ingest");
+            if report.inserted > 0 {
+                wake::received();
+            }
+            Ok(report)
+        })
+    }
+
+    fn record_subscriptions<'a>(
+        &'a self,
+        store: &'a str,
+        subscriptions: &'a [LocalSubscription],
+    ) -> BoxFuture<'a, Result<(), StorageError>> {
+        Box::pin(async move {
+            DB::record_subscriptions(&mut *self.conn().await?, store, subscriptions).await
+        })
+    }
+
+    fn subscriptions(&self) -> BoxFuture<'_, Result<Vec<LocalSubscription>, StorageError>> {
+        Box::pin(async move { DB::subscriptions(&mut *self.conn().await?).await })
+    }
+
+    fn owe<'a>(
+        &'a self,
+        store: &'a str,
+        subscription: &'a str,
+        events: &'a [IncomingEvent],
+    ) -> BoxFuture<'a, Result<(), StorageError>> {
+        Box::pin(async move { DB::owe(&mut *self.conn().await?, store, subscription, events).await })
+    }
+
+    fn owed<'a>(&'a self, store: &'a str, limit: u32) -> BoxFuture<'a, Result<Vec<OwedEvent>, StorageError>> {
+        Box::pin(async move { DB::owed(&mut *self.conn().await?, store, limit).await })
+    }
+
+    fn paid<'a>(&'a self, seqs: &'a [i64]) -> BoxFuture<'a, Result<(), StorageError>> {
+        Box::pin(async move { DB::paid(&mut *self.conn().await?, seqs).await })
+    }
+}
