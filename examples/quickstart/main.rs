@@ -80,15 +80,20 @@ async fn run() -> Result<bool, Failure> {
     let loops = async { tokio::try_join!(ordering.run_until(until_stopped()), billing.run_until(until_stopped())) };
     let work = async {
         let published = ordering::place_orders(&ordering, &ordering_db, arguments.input(), &latencies).await;
-        let settled = match &published {
-            Ok(_) => report::wait_until_settled(&ordering_db, &billing_db, &ordering, &billing).await,
-            Err(_) => Ok(()),
-        };
-        stop.send_replace(true);
-        settled?;
+        if published.is_ok() {
+            report::wait_until_settled(&ordering_db, &billing_db).await?;
+        }
         published
     };
-    let (loops, published) = tokio::join!(loops, work);
+    let shown = async {
+        let published = tokio::select! {
+            published = work => published,
+            never = report::progress(&ordering, &billing) => match never {},
+        };
+        stop.send_replace(true);
+        published
+    };
+    let (loops, published) = tokio::join!(loops, shown);
     loops?;
     report::print(&ordering_db, &billing_db, published?, &ordering.stats(), &billing.stats(), &latencies).await
 }

@@ -1,7 +1,7 @@
 //! Counting and reconciling; nothing here is needed to exchange events.
 
 use std::collections::HashMap;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,32 +38,30 @@ impl Latencies {
     }
 }
 
-/// Waits until no event is on its way: looking along the way an event takes, none can slip past.
-pub async fn wait_until_settled(
-    ordering_db: &SqlitePool,
-    billing_db: &SqlitePool,
-    ordering: &EventBus<Sqlite>,
-    billing: &EventBus<Sqlite>,
-) -> Result<(), Failure> {
+/// Shows on a terminal what is going on, until it is dropped.
+pub async fn progress(ordering: &EventBus<Sqlite>, billing: &EventBus<Sqlite>) -> std::convert::Infallible {
     let live = std::io::stderr().is_terminal();
+    loop {
+        if live {
+            let (sent, charged, paid) = (ordering.stats().sent, billing.stats().processed, ordering.stats().processed);
+            eprint!("\rorders sent {sent}, charged {charged}, paid {paid} ");
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Waits until no event is on its way: looking along the way an event takes, none can slip past.
+pub async fn wait_until_settled(ordering_db: &SqlitePool, billing_db: &SqlitePool) -> Result<(), Failure> {
     loop {
         let mut waiting = 0;
         for (outbox, inbox) in [(ordering_db, billing_db), (billing_db, ordering_db)] {
             let sending = admin::count_outbox(outbox).await?;
-            let owed: u64 = sending.owed.values().sum();
-            waiting += owed + sending.lanes.values().map(|lane| lane.pending).sum::<u64>();
+            waiting += sending.owed.values().sum::<u64>();
+            waiting += sending.lanes.values().map(|lane| lane.pending).sum::<u64>();
             let handling = admin::count_inbox(inbox).await?;
             waiting += handling.subscriptions.values().map(|subscription| subscription.pending).sum::<u64>();
         }
-        if live {
-            let (sent, charged) = (ordering.stats().sent, billing.stats().processed);
-            eprint!("\rsent {sent}, charged {charged}, paid {}, on their way {waiting}   ", ordering.stats().processed);
-            std::io::stderr().flush()?;
-        }
         if waiting == 0 {
-            if live {
-                eprintln!();
-            }
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -79,6 +77,9 @@ pub async fn print(
     billing: &Stats,
     latencies: &Latencies,
 ) -> Result<bool, Failure> {
+    if std::io::stderr().is_terminal() {
+        eprintln!("\n");
+    }
     if placed.known + placed.malformed > 0 {
         println!("{} orders were known from an earlier run, {} lines were skipped\n", placed.known, placed.malformed);
     }

@@ -92,7 +92,6 @@ impl<DB: Storage> EventBus<DB> {
     }
 
     /// Begins a bus on the service's pool. The bus opens a few connections of its own beside it, with the same options.
-    #[must_use]
     pub fn builder(pool: Pool<DB>) -> BusBuilder<DB> {
         BusBuilder::new(pool)
     }

@@ -55,9 +55,10 @@ fn margin(time: Duration) -> Duration {
     time / 6
 }
 
-/// How often leases are renewed: twice within the time they are good for.
+/// How often leases are renewed: twice within the time they are good for, and often enough that an instance which comes
+/// or goes is soon noticed.
 pub(crate) fn renew_every(time: Duration) -> Duration {
-    time / 3
+    (time / 3).min(Duration::from_secs(5))
 }
 
 /// How many of `total` shards the instance at `rank` of `live` ones has a fair share of.

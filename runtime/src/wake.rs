@@ -1,5 +1,7 @@
 //! Hints between the loops of one process: something may be there to do. Polling is the truth; a hint only saves the wait.
 
+use std::cell::Cell;
+use std::future::Future;
 use std::sync::LazyLock;
 
 use tokio::sync::watch;
@@ -7,8 +9,21 @@ use tokio::sync::watch;
 static PUBLISHED: LazyLock<watch::Sender<u64>> = LazyLock::new(|| watch::Sender::new(0));
 static RECEIVED: LazyLock<watch::Sender<u64>> = LazyLock::new(|| watch::Sender::new(0));
 
+tokio::task_local! {
+    static NOTED: Cell<bool>;
+}
+
+/// Runs a future and tells whether it has published: its transaction is ours to commit, and the exact wake is due then.
+pub(crate) async fn noting<F: Future>(future: F) -> (F::Output, bool) {
+    NOTED.scope(Cell::new(false), async {
+        let output = future.await;
+        (output, NOTED.with(Cell::get))
+    }).await
+}
+
 /// An event was written to an outbox; its transaction may not be committed yet.
 pub(crate) fn published() {
+    let _outside = NOTED.try_with(|noted| noted.set(true));
     PUBLISHED.send_modify(|count| *count = count.wrapping_add(1));
 }
 

@@ -113,12 +113,13 @@ impl LocalBroker {
 
     fn link(&self, publisher: &str, store: &str) -> Arc<tokio::sync::Mutex<Link>> {
         let key = (publisher.to_owned(), store.to_owned());
-        let link = self.shared().links.entry(key).or_insert_with(|| {
+        let mut shared = self.shared();
+        let link = shared.links.entry(key).or_insert_with(|| {
             let backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
             // Owing until the publisher's database has been asked.
             Arc::new(tokio::sync::Mutex::new(Link { owing: true, down_until: None, backoff }))
-        }).clone();
-        link
+        });
+        Arc::clone(link)
     }
 
     async fn deliver(

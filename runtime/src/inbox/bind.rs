@@ -8,8 +8,10 @@ use futures_util::future::BoxFuture;
 use sqlx::Transaction;
 
 use super::handler::{
-    Declaration, DeclaredHandler, Handler, HandlerScope, HandlerSettings, PlainHandler, StateKey,
+    Declaration, DeclaredHandler, Handler, HandlerScope, HandlerSettings, StateKey,
 };
+#[cfg(feature = "macros")]
+use super::handler::PlainHandler;
 use crate::context::EventContext;
 use crate::error::HandlerError;
 use crate::event::{DecodeError, DistributedEvent};
@@ -54,7 +56,7 @@ type Run<DB> = dyn for<'a, 'c> Fn(
     + Sync;
 
 /// A handler bound to a bus's database, its event's type erased.
-pub struct BoundHandler<DB: Storage> {
+pub(crate) struct BoundHandler<DB: Storage> {
     pub(crate) key: TypeId,
     pub(crate) declaration: Declaration,
     pub(crate) event: EventShape,
@@ -81,8 +83,7 @@ impl<DB: Storage> BoundHandler<DB> {
     }
 
     /// Binds a function declared with `#[event_handler]`.
-    #[must_use]
-    pub fn declared<H: DeclaredHandler<DB>>() -> Self {
+    pub(crate) fn declared<H: DeclaredHandler<DB>>() -> Self {
         Self {
             key: TypeId::of::<H>(),
             declaration: H::DECLARATION,
@@ -96,7 +97,7 @@ impl<DB: Storage> BoundHandler<DB> {
     }
 
     /// Binds a function declared with `#[event_handler]` that takes no transaction.
-    #[must_use]
+    #[cfg(feature = "macros")]
     pub(crate) fn from_plain(plain: PlainBinding) -> Self {
         Self {
             key: (plain.key)(),
@@ -108,8 +109,7 @@ impl<DB: Storage> BoundHandler<DB> {
     }
 
     /// Binds a handler value.
-    #[must_use]
-    pub fn value<H: Handler<DB>>(handler: H) -> Self {
+    pub(crate) fn value<H: Handler<DB>>(handler: H) -> Self {
         let declaration = Declaration {
             name: type_name::<H>(),
             module: "",
@@ -134,8 +134,7 @@ impl<DB: Storage> BoundHandler<DB> {
     }
 
     /// Binds a closure.
-    #[must_use]
-    pub fn closure<E, F>(settings: HandlerSettings, closure: F) -> Self
+    pub(crate) fn closure<E, F>(settings: HandlerSettings, closure: F) -> Self
     where
         E: DistributedEvent,
         F: for<'a, 'c> Fn(E, &'a mut Transaction<'c, DB>, &'a EventContext) -> BoxFuture<'a, Result<(), HandlerError>>
@@ -161,18 +160,23 @@ fn undecodable<'a>(error: DecodeError) -> BoxFuture<'a, Result<(), HandlerError>
     Box::pin(std::future::ready(Err(HandlerError::dead_letter(error))))
 }
 
+#[cfg(feature = "macros")]
+type RunPlain = for<'a> fn(u32, &'a [u8], HandlerScope<'a>) -> BoxFuture<'a, Result<(), HandlerError>>;
+
 /// A handler without a transaction, its event's type erased and its database still open.
+#[cfg(feature = "macros")]
 #[derive(Clone, Copy)]
 pub(crate) struct PlainBinding {
     key: fn() -> TypeId,
     declaration: Declaration,
     event: EventShape,
     states: fn() -> Vec<StateKey>,
-    run: for<'a> fn(u32, &'a [u8], HandlerScope<'a>) -> BoxFuture<'a, Result<(), HandlerError>>,
+    run: RunPlain,
 }
 
+#[cfg(feature = "macros")]
 impl PlainBinding {
-    pub(crate) const fn of<H: PlainHandler>() -> Self {
+    pub(crate) fn of<H: PlainHandler>() -> Self {
         Self {
             key: TypeId::of::<H>,
             declaration: H::DECLARATION,

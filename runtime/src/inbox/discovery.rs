@@ -24,7 +24,7 @@ enum Bind {
     /// Gives a `BoundHandler<DB>` of its own database.
     Database(fn() -> Box<dyn Any>),
     /// Fits every database.
-    Plain(super::bind::PlainBinding),
+    Plain(fn() -> super::bind::PlainBinding),
 }
 
 impl fmt::Debug for HandlerRecord {
@@ -54,7 +54,7 @@ impl HandlerRecord {
             declaration: H::DECLARATION,
             event: <H::Event as DistributedEvent>::NAME,
             database: None,
-            bind: Bind::Plain(super::bind::PlainBinding::of::<H>()),
+            bind: Bind::Plain(super::bind::PlainBinding::of::<H>),
         }
     }
 
@@ -67,7 +67,7 @@ impl HandlerRecord {
     pub(crate) fn bind<DB: Storage>(&self) -> Option<BoundHandler<DB>> {
         match self.bind {
             Bind::Database(bind) => bind().downcast().ok().map(|bound| *bound),
-            Bind::Plain(plain) => Some(BoundHandler::from_plain(plain)),
+            Bind::Plain(plain) => Some(BoundHandler::from_plain(plain())),
         }
     }
 

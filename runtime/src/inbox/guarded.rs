@@ -10,7 +10,7 @@ use sqlx::{Pool, Transaction};
 use super::handler::{HandlerScope, States};
 use super::route::Route;
 use crate::context::EventContext;
-use crate::crash;
+use crate::{crash, wake};
 use crate::error::HandlerError;
 use crate::storage::{GuardOutcome, InboxRow, Storage, StorageError, Trouble};
 
@@ -43,7 +43,7 @@ pub(crate) struct Work<'a, DB: Storage> {
 /// Runs the handlers of one or several rows in a transaction that also marks them as processed.
 pub(crate) async fn run<DB: Storage>(pool: &Pool<DB>, work: &Work<'_, DB>) -> Result<Ran, StorageError> {
     // Closed rather than returned to the pool, unless everything went well: also when this future is dropped.
-    let mut conn = Closing { conn: Some(pool.acquire().await?) };
+    let mut conn = Closing { conn: Some(pool.acquire().await?), close: !DB::is_ephemeral(pool) };
     let ran = match conn.conn.as_mut() {
         Some(conn) => run_on(&mut **conn, work).await?,
         None => return Ok(Ran::Stale),
@@ -51,8 +51,6 @@ pub(crate) async fn run<DB: Storage>(pool: &Pool<DB>, work: &Work<'_, DB>) -> Re
     match ran {
         Ran::Committed | Ran::Stale => conn.keep(),
         Ran::Failed(ref error) if !error.is_timeout() => conn.keep(),
-        // Its data would go with it; the rollback that sqlx has queued must do.
-        _ if DB::is_ephemeral(pool) => conn.keep(),
         _ => {}
     }
     Ok(ran)
@@ -68,7 +66,8 @@ async fn run_on<DB: Storage>(conn: &mut DB::Connection, work: &Work<'_, DB>) -> 
         return Ok(Ran::Stale);
     }
     let handlers = AssertUnwindSafe(run_handlers(&mut tx, work)).catch_unwind();
-    let result = match tokio::time::timeout(work.timeout, handlers).await {
+    let (outcome, published) = wake::noting(tokio::time::timeout(work.timeout, handlers)).await;
+    let result = match outcome {
         Ok(Ok(result)) => result,
         Ok(Err(panic)) => Err(HandlerError::panicked(panic.as_ref())),
         Err(_elapsed) => Err(HandlerError::timed_out(work.timeout)),
@@ -86,7 +85,12 @@ async fn run_on<DB: Storage>(conn: &mut DB::Connection, work: &Work<'_, DB>) -> 
             let committed = tx.commit().await;
             crash::point("processor.after-commit");
             match committed {
-                Ok(()) => Ok(Ran::Committed),
+                Ok(()) => {
+                    if published {
+                        wake::published();
+                    }
+                    Ok(Ran::Committed)
+                }
                 Err(error) if DB::trouble(&error) == Trouble::Passing => Err(error.into()),
                 Err(error) => Ok(Ran::Failed(format!("the commit was refused: {error}").into())),
             }
@@ -146,6 +150,8 @@ async fn run_handlers<DB: Storage>(
 /// A connection that is closed when it is dropped before someone says that it can be kept.
 struct Closing<DB: Storage> {
     conn: Option<PoolConnection<DB>>,
+    /// Not where the data would go with it; the rollback that sqlx has queued must do there.
+    close: bool,
 }
 
 impl<DB: Storage> Closing<DB> {
@@ -156,7 +162,9 @@ impl<DB: Storage> Closing<DB> {
 
 impl<DB: Storage> Drop for Closing<DB> {
     fn drop(&mut self) {
-        if let Some(conn) = &mut self.conn {
+        if self.close
+            && let Some(conn) = &mut self.conn
+        {
             conn.close_on_drop();
         }
     }

@@ -128,7 +128,9 @@ impl<DB: Storage> Run<DB> {
             self.renew_at = now + renew_every(self.core.settings.lease_time);
         }
         self.holding.release_leaving(&self.core).await?;
-        let free = self.core.settings.workers.saturating_sub(self.workers.len());
+        // Where one writer at a time holds the database, a second worker would only wait, and not in a fair queue.
+        let workers = if DB::SINGLE_WRITER { 1 } else { self.core.settings.workers };
+        let free = workers.saturating_sub(self.workers.len());
         let resting = self.resting_until.is_some_and(|until| now < until);
         if free == 0 || resting || self.holding.idle.is_empty() {
             return Ok(false);

@@ -29,10 +29,6 @@ pub(crate) struct Planned {
 }
 
 impl Planned {
-    pub(crate) fn ids(&self) -> Vec<EventId> {
-        self.events.iter().map(|event| event.id).collect()
-    }
-
     pub(crate) fn sessions(&self) -> Vec<String> {
         self.events.iter().filter_map(|event| event.session_id.clone()).collect()
     }

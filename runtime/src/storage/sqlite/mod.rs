@@ -55,6 +55,10 @@ impl Storage for Sqlite {
         pool::identity(&pool.connect_options())
     }
 
+    fn is_ephemeral(pool: &Pool<Self>) -> bool {
+        pool::is_memory(&pool.connect_options())
+    }
+
     async fn migrate(pool: &Pool<Self>) -> Result<(), StorageError> {
         migrate::migrate(pool).await
     }

@@ -130,6 +130,10 @@ pub(super) fn identity(options: &Arc<SqliteConnectOptions>) -> String {
     memory(options).unwrap_or_else(|| format!("sqlite:{}", absolute(options.get_filename()).display()))
 }
 
+pub(super) fn is_memory(options: &Arc<SqliteConnectOptions>) -> bool {
+    memory(options).is_some()
+}
+
 /// A name of the database if it lives in memory: shared by its name within the process, else the pool's own.
 fn memory(options: &Arc<SqliteConnectOptions>) -> Option<String> {
     let name = options.get_filename().to_string_lossy();
