@@ -90,6 +90,7 @@ pub mod broker;
 
 // The way of an event.
 pub mod outbox;
+mod session;
 pub mod event;
 pub mod inbox;
 
@@ -114,6 +115,7 @@ pub use outbox::publish::{PublishError, PublishOptions};
 pub use outbox::relay::OutboxRelay;
 pub use outbox::settings::OutboxSettings;
 pub use retry::RetryPolicy;
+pub use session::SessionKey;
 pub use shutdown::{Shutdown, ShutdownHandle, shutdown_signal};
 pub use storage::{Storage, StorageError};
 pub use telemetry::{Incident, IncidentKind, Stats, Telemetry};
@@ -121,19 +123,6 @@ pub use telemetry::{Incident, IncidentKind, Stats, Telemetry};
 #[cfg(feature = "macros")]
 pub use distributed_events_macros::{DistributedEvent, event_handler};
 
-/// What the macros' expansions name. Not a public API: it may change in any release.
 #[doc(hidden)]
-pub mod __private {
-    pub use crate::error::HandlerError;
-    pub use crate::event::{DecodeError, DistributedEvent, from_json};
-    pub use crate::inbox::handler::{
-        Declaration, DeclaredHandler, HandlerOutcome, HandlerScope, HandlerSettings, PlainHandler, StateKey,
-        TransactionType,
-    };
-    pub use crate::retry::RetryPolicy;
-    pub use crate::storage::Storage;
-    pub use ::futures_util::future::BoxFuture;
-    pub use ::sqlx::Transaction;
-    #[cfg(feature = "macros")]
-    pub use {crate::inbox::discovery::HandlerRecord, ::inventory};
-}
+#[path = "private.rs"]
+pub mod __private;

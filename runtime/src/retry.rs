@@ -23,19 +23,22 @@ pub struct RetryPolicy {
 }
 
 impl Default for RetryPolicy {
-    /// 10 attempts, first after 1 s, doubling up to 5 minutes, 20 % jitter.
+    /// [`RetryPolicy::DEFAULT`].
     fn default() -> Self {
-        Self {
-            attempts: 10,
-            initial: Duration::from_secs(1),
-            max: Duration::from_secs(300),
-            multiplier: 2.0,
-            jitter: 0.2,
-        }
+        Self::DEFAULT
     }
 }
 
 impl RetryPolicy {
+    /// 10 attempts, first after 1 s, doubling up to 5 minutes, 20 % jitter.
+    pub const DEFAULT: Self = Self {
+        attempts: 10,
+        initial: Duration::from_secs(1),
+        max: Duration::from_secs(300),
+        multiplier: 2.0,
+        jitter: 0.2,
+    };
+
     /// How many times the handler runs at most before its event is dead; at least 1.
     #[must_use]
     pub const fn attempts(mut self, attempts: u32) -> Self {

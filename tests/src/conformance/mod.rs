@@ -3,15 +3,12 @@
 //! A database takes part with a file in `tests/tests` that implements [`Fixture`] and calls
 //! [`storage_conformance!`](crate::storage_conformance).
 
-// The functions are the tests: what fails in them is named by their assertions.
-#![expect(clippy::missing_panics_doc, reason = "every case panics to fail")]
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is the failed test")]
-
 use std::future::Future;
 use std::time::Duration;
 
 use distributed_events::storage::{
-    Body, InboxQuery, InboxRow, IncomingEvent, IngestReport, LeaseStorage, NewEvent, OutboxQuery, OutboxRow, Storage, Table, TakenLease,
+    Body, InboxQuery, InboxRow, IncomingEvent, IngestReport, LeaseStorage, NewEvent, OutboxQuery, OutboxRow,
+    Storage, Table, TakenLease,
 };
 use distributed_events::{Envelope, EventId};
 use sqlx::pool::PoolConnection;
@@ -153,12 +150,16 @@ pub async fn due<F: Fixture>(fixture: &F) -> Vec<OutboxRow> {
 
 /// Outbox rows.
 pub async fn read_outbox<F: Fixture>(fixture: &F, query: OutboxQuery<'_>) -> Vec<OutboxRow> {
-    F::DB::read_outbox(&mut *fixture.conn().await, &query).await.unwrap()
+    F::DB::read_outbox(&mut *fixture.conn().await, &query)
+        .await
+        .unwrap()
 }
 
 /// Stores events in the inbox of the usual subscription.
 pub async fn ingest<F: Fixture>(fixture: &F, events: &[IncomingEvent]) -> IngestReport {
-    F::DB::ingest(&mut *fixture.conn().await, SUBSCRIPTION, events).await.unwrap()
+    F::DB::ingest(&mut *fixture.conn().await, SUBSCRIPTION, events)
+        .await
+        .unwrap()
 }
 
 /// All pending rows of the usual subscription's shard that a session belongs to.
@@ -169,12 +170,16 @@ pub async fn inbox_of<F: Fixture>(fixture: &F, session: &str) -> Vec<InboxRow> {
 
 /// Inbox rows.
 pub async fn read_inbox<F: Fixture>(fixture: &F, query: InboxQuery<'_>) -> Vec<InboxRow> {
-    F::DB::read_inbox(&mut *fixture.conn().await, &query).await.unwrap()
+    F::DB::read_inbox(&mut *fixture.conn().await, &query)
+        .await
+        .unwrap()
 }
 
 /// Marks an inbox row as processed.
 pub async fn process<F: Fixture>(fixture: &F, seqs: &[i64]) -> u64 {
-    F::DB::mark_processed(&mut *fixture.conn().await, seqs).await.unwrap()
+    F::DB::mark_processed(&mut *fixture.conn().await, seqs)
+        .await
+        .unwrap()
 }
 
 /// Takes one lease, which must be free.
@@ -190,7 +195,9 @@ pub const LEASE_TIME: Duration = Duration::from_secs(30);
 pub async fn try_take<F: Fixture>(fixture: &F, name: &str) -> Option<TakenLease> {
     let names = [name.to_owned()];
     let mut conn = fixture.conn().await;
-    let mut taken = F::DB::take_leases(&mut *conn, &names, Uuid::new_v4(), 1, LEASE_TIME).await.unwrap();
+    let mut taken = F::DB::take_leases(&mut *conn, &names, Uuid::new_v4(), 1, LEASE_TIME)
+        .await
+        .unwrap();
     assert!(taken.len() <= 1);
     taken.pop()
 }
@@ -216,33 +223,43 @@ macro_rules! for_each_storage_case {
     ($callback:ident!($($argument:tt)*)) => {
         $callback! { $($argument)*
             admin: counts_tell_open_rows_by_owner_and_age, dead_rows_are_listed_with_bytes_and_reason,
-                dead_rows_are_paged_and_filtered, requeued_outbox_rows_are_pending_again, requeued_inbox_rows_are_pending_again,
-                only_dead_rows_are_requeued_or_discarded, discard_deletes_from_the_outbox, discard_keeps_the_key_in_the_inbox;
-            attempts: a_retry_counts_and_waits, an_attempt_is_taken_back, a_row_ends_dead, an_ended_transaction_makes_any_row_dead,
-                another_owner_or_epoch_is_refused, a_lost_lease_is_refused;
-            guard: a_whole_transaction_is_committed, a_rollback_takes_the_mark_back, a_raw_commit_is_seen, a_raw_rollback_is_seen,
-                an_open_savepoint_is_whole, a_failed_statement_never_loses_the_mark_unseen, a_published_event_commits_with_the_mark;
-            inbox: rows_are_read_in_order_and_paged, blocked_sessions_hide_no_other, odd_sessions_are_blocked_exactly,
-                ready_shards_tell_what_waits_above_the_watermark, times_are_told_by_the_database, marking_counts_pending_rows_only,
-                subscriptions_are_apart;
-            ingest: a_redelivery_changes_nothing, a_repetition_within_a_batch_is_stored_once, concurrent_ingests_store_once,
-                the_order_of_arrival_is_kept, an_id_used_by_another_event_is_kept_apart, a_conflict_within_a_batch_is_found,
-                a_dead_event_is_stored_dead, a_refused_value_is_bisected_to, a_nul_in_a_name_is_kept_dead, a_shard_is_stored_as_hashed,
-                an_empty_batch_does_nothing;
-            leases: a_lease_has_one_holder, an_expired_lease_is_taken_uncleanly, a_released_lease_is_taken_cleanly,
-                a_lease_from_the_future_counts_as_expired, leases_are_taken_in_the_order_asked_for, only_the_holder_renews,
-                only_the_holder_releases, two_instances_never_share_a_lease, a_lane_is_bound_to_one_broker,
+                dead_rows_are_paged_and_filtered, requeued_outbox_rows_are_pending_again,
+                requeued_inbox_rows_are_pending_again, only_dead_rows_are_requeued_or_discarded,
+                discard_deletes_from_the_outbox, discard_keeps_the_key_in_the_inbox;
+            attempts: a_retry_counts_and_waits, an_attempt_is_taken_back, a_row_ends_dead,
+                an_ended_transaction_makes_any_row_dead, another_owner_or_epoch_is_refused,
+                a_lost_lease_is_refused;
+            guard: a_whole_transaction_is_committed, a_rollback_takes_the_mark_back, a_raw_commit_is_seen,
+                a_raw_rollback_is_seen, an_open_savepoint_is_whole,
+                a_failed_statement_never_loses_the_mark_unseen, a_published_event_commits_with_the_mark;
+            inbox: rows_are_read_in_order_and_paged, blocked_sessions_hide_no_other,
+                odd_sessions_are_blocked_exactly, ready_shards_tell_what_waits_above_the_watermark,
+                times_are_told_by_the_database, marking_counts_pending_rows_only, subscriptions_are_apart;
+            ingest: a_redelivery_changes_nothing, a_repetition_within_a_batch_is_stored_once,
+                concurrent_ingests_store_once, the_order_of_arrival_is_kept,
+                an_id_used_by_another_event_is_kept_apart, a_conflict_within_a_batch_is_found,
+                a_dead_event_is_stored_dead, a_refused_value_is_bisected_to, a_nul_in_a_name_is_kept_dead,
+                a_shard_is_stored_as_hashed, an_empty_batch_does_nothing;
+            leases: a_lease_has_one_holder, an_expired_lease_is_taken_uncleanly,
+                a_released_lease_is_taken_cleanly, a_lease_from_the_future_counts_as_expired,
+                leases_are_taken_in_the_order_asked_for, only_the_holder_renews, only_the_holder_releases,
+                two_instances_never_share_a_lease, a_lane_is_bound_to_one_broker,
                 instances_live_as_long_as_announced, an_instance_from_the_future_is_dead;
-            local: subscriptions_are_replaced_by_store, owed_events_are_paid_in_order, owing_twice_is_owing_once;
-            migrations: migrating_twice_changes_nothing, eight_migrate_an_empty_database_at_once, missing_tables_say_what_to_do,
-                a_migrated_database_passes_the_check, the_library_pool_sees_the_same_database;
-            outbox: a_rolled_back_event_is_never_seen, a_committed_event_keeps_every_field, rows_come_in_the_order_of_publishing,
-                pages_meet_without_a_gap, lanes_are_apart, a_late_row_is_found_by_the_sweep, a_mark_takes_pending_rows_by_id_only,
-                a_mark_may_delete, a_dead_row_leaves_the_outbox_read, a_repeated_id_is_refused_whole, delayed_rows_wait_apart,
-                due_rows_come_in_the_order_of_their_times, a_time_to_live_ends_by_the_database, an_empty_publish_writes_nothing;
-            payloads: every_plane_survives_the_outbox, every_plane_survives_the_inbox, bytes_survive_the_inbox, a_megabyte_survives;
-            retention: sent_rows_go_by_their_processed_at, slices_are_bounded, bodies_go_and_keys_stay, rows_go_past_the_horizon,
-                open_and_dead_rows_never_go, discarded_rows_keep_their_key;
+            local: subscriptions_are_replaced_by_store, owed_events_are_paid_in_order,
+                owing_twice_is_owing_once;
+            migrations: migrating_twice_changes_nothing, eight_migrate_an_empty_database_at_once,
+                missing_tables_say_what_to_do, a_migrated_database_passes_the_check,
+                the_library_pool_sees_the_same_database;
+            outbox: a_rolled_back_event_is_never_seen, a_committed_event_keeps_every_field,
+                rows_come_in_the_order_of_publishing, pages_meet_without_a_gap, lanes_are_apart,
+                a_late_row_is_found_by_the_sweep, a_mark_takes_pending_rows_by_id_only, a_mark_may_delete,
+                a_dead_row_leaves_the_outbox_read, a_repeated_id_is_refused_whole, delayed_rows_wait_apart,
+                due_rows_come_in_the_order_of_their_times, a_time_to_live_ends_by_the_database,
+                an_empty_publish_writes_nothing;
+            payloads: every_plane_survives_the_outbox, every_plane_survives_the_inbox,
+                bytes_survive_the_inbox, a_megabyte_survives;
+            retention: sent_rows_go_by_their_processed_at, slices_are_bounded, bodies_go_and_keys_stay,
+                rows_go_past_the_horizon, open_and_dead_rows_never_go, discarded_rows_keep_their_key;
         }
     };
 }
@@ -284,7 +301,10 @@ mod tests {
                 .filter_map(|line| line.strip_prefix("pub async fn ")?.split('<').next())
                 .collect();
             let missing: Vec<_> = written.iter().filter(|case| !listed.contains(case)).collect();
-            assert!(missing.is_empty(), "{module} has cases that are not listed: {missing:?}");
+            assert!(
+                missing.is_empty(),
+                "{module} has cases that are not listed: {missing:?}"
+            );
             assert_eq!(written.len(), listed.len(), "{module}");
         }
     }

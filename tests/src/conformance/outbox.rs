@@ -13,7 +13,9 @@ pub async fn a_rolled_back_event_is_never_seen<F: Fixture>() {
     fixture.execute("CREATE TABLE orders (n INTEGER)").await;
     for commit in [false, true] {
         let mut tx = fixture.pool().begin_with(F::DB::BEGIN).await.unwrap();
-        F::run(&mut *tx, "INSERT INTO orders (n) VALUES (1)").await.unwrap();
+        F::run(&mut *tx, "INSERT INTO orders (n) VALUES (1)")
+            .await
+            .unwrap();
         F::DB::insert_outbox(&mut *tx, &[event("1")]).await.unwrap();
         if commit {
             tx.commit().await.unwrap();
@@ -21,7 +23,10 @@ pub async fn a_rolled_back_event_is_never_seen<F: Fixture>() {
             tx.rollback().await.unwrap();
         }
         assert_eq!(pending(&fixture).await.len(), usize::from(commit));
-        assert_eq!(fixture.number("SELECT count(*) FROM orders").await, i64::from(commit));
+        assert_eq!(
+            fixture.number("SELECT count(*) FROM orders").await,
+            i64::from(commit)
+        );
     }
 }
 
@@ -35,7 +40,9 @@ pub async fn a_committed_event_keeps_every_field<F: Fixture>() {
     full.envelope.session_id = Some("order-1".to_owned());
     full.envelope.correlation_id = Some("flow".to_owned());
     full.envelope.causation_id = Some("cause".to_owned());
-    full.envelope.headers.insert("traceparent".to_owned(), "00-1-2-03".to_owned());
+    full.envelope
+        .headers
+        .insert("traceparent".to_owned(), "00-1-2-03".to_owned());
     full.envelope.headers.insert("quote\"d".to_owned(), String::new());
     full.ttl = Some(Duration::from_secs(60));
     let bare = event("2");
@@ -44,12 +51,18 @@ pub async fn a_committed_event_keeps_every_field<F: Fixture>() {
     let rows = pending(&fixture).await;
     let now = SystemTime::now();
     for row in &rows {
-        let distance = now.duration_since(row.envelope.created_at).unwrap_or_else(|early| early.duration());
-        assert!(distance < Duration::from_secs(60), "created {distance:?} from now");
+        let distance = now
+            .duration_since(row.envelope.created_at)
+            .unwrap_or_else(|early| early.duration());
+        assert!(
+            distance < Duration::from_secs(60),
+            "created {distance:?} from now"
+        );
         assert_eq!(row.envelope.deliver_at, None);
         assert!(!row.expired);
     }
-    let times = |row: &distributed_events::storage::OutboxRow| (row.envelope.created_at, row.envelope.expires_at);
+    let times =
+        |row: &distributed_events::storage::OutboxRow| (row.envelope.created_at, row.envelope.expires_at);
     let (created, expires) = times(&rows[0]);
     assert_eq!(expires, Some(created + Duration::from_secs(60)));
     (full.envelope.created_at, full.envelope.expires_at) = (created, expires);
@@ -94,7 +107,10 @@ pub async fn lanes_are_apart<F: Fixture>() {
     padded.envelope.lane = "default ".to_owned();
     publish(&fixture, &[event("mine"), other, padded]).await;
     assert_eq!(bodies(&pending(&fixture).await), ["mine"]);
-    assert_eq!(bodies(&read_outbox(&fixture, OutboxQuery::new("Default", 10)).await), ["other"]);
+    assert_eq!(
+        bodies(&read_outbox(&fixture, OutboxQuery::new("Default", 10)).await),
+        ["other"]
+    );
 }
 
 /// A row that commits late is below the watermark: reads above it don't show it, the sweep from zero does, in its place
@@ -112,13 +128,19 @@ pub async fn a_late_row_is_found_by_the_sweep<F: Fixture>() {
         publish(&fixture, &[event("next")]).await;
         let horizon = F::DB::horizon(&mut *conn).await.unwrap();
         assert!(F::DB::has_passed(&mut *conn, &horizon).await.unwrap());
-        assert_eq!(bodies(&read_outbox(&fixture, OutboxQuery::new("default", 10).after(first)).await), ["next"]);
+        assert_eq!(
+            bodies(&read_outbox(&fixture, OutboxQuery::new("default", 10).after(first)).await),
+            ["next"]
+        );
     } else {
         publish(&fixture, &[event("next")]).await;
         let read = pending(&fixture).await;
         assert_eq!(bodies(&read), ["next"]);
         let horizon = F::DB::horizon(&mut *conn).await.unwrap();
-        assert!(!F::DB::has_passed(&mut *conn, &horizon).await.unwrap(), "the late transaction is open");
+        assert!(
+            !F::DB::has_passed(&mut *conn, &horizon).await.unwrap(),
+            "the late transaction is open"
+        );
         late.commit().await.unwrap();
         let above = OutboxQuery::new("default", 10).after(read[0].seq);
         assert!(read_outbox(&fixture, above).await.is_empty());
@@ -133,17 +155,40 @@ pub async fn a_mark_takes_pending_rows_by_id_only<F: Fixture>() {
     publish(&fixture, &published).await;
     let ids: Vec<_> = published.iter().map(|event| event.envelope.id).collect();
     let mut conn = fixture.conn().await;
-    assert!(F::DB::mark_outbox_dead(&mut *conn, ids[1], "too big").await.unwrap());
+    assert!(
+        F::DB::mark_outbox_dead(&mut *conn, ids[1], "too big")
+            .await
+            .unwrap()
+    );
     let mark = [ids[0], ids[1], EventId::new(), ids[0]];
-    assert_eq!(F::DB::mark_sent(&mut *conn, &mark, SentRows::Keep).await.unwrap(), 1, "the dead and unknown are not");
-    assert_eq!(F::DB::mark_sent(&mut *conn, &mark, SentRows::Keep).await.unwrap(), 0, "nor is it twice");
-    assert_eq!(F::DB::mark_sent(&mut *conn, &[], SentRows::Keep).await.unwrap(), 0);
+    assert_eq!(
+        F::DB::mark_sent(&mut *conn, &mark, SentRows::Keep).await.unwrap(),
+        1,
+        "the dead and unknown are not"
+    );
+    assert_eq!(
+        F::DB::mark_sent(&mut *conn, &mark, SentRows::Keep).await.unwrap(),
+        0,
+        "nor is it twice"
+    );
+    assert_eq!(
+        F::DB::mark_sent(&mut *conn, &[], SentRows::Keep).await.unwrap(),
+        0
+    );
     assert_eq!(pending(&fixture).await.len(), 1_998);
-    assert_eq!(F::DB::mark_sent(&mut *conn, &ids, SentRows::Keep).await.unwrap(), 1_998);
+    assert_eq!(
+        F::DB::mark_sent(&mut *conn, &ids, SentRows::Keep).await.unwrap(),
+        1_998
+    );
     assert!(pending(&fixture).await.is_empty());
     let sent = "SELECT count(*) FROM outbox WHERE status = 'sent' AND processed_at IS NOT NULL";
     assert_eq!(fixture.number(sent).await, 1_999);
-    assert_eq!(fixture.number("SELECT count(*) FROM outbox WHERE status = 'dead'").await, 1);
+    assert_eq!(
+        fixture
+            .number("SELECT count(*) FROM outbox WHERE status = 'dead'")
+            .await,
+        1
+    );
 }
 
 /// The relay's option to keep nothing.
@@ -153,9 +198,20 @@ pub async fn a_mark_may_delete<F: Fixture>() {
     publish(&fixture, &published).await;
     let ids: Vec<_> = published.iter().map(|event| event.envelope.id).collect();
     let mut conn = fixture.conn().await;
-    F::DB::mark_outbox_dead(&mut *conn, ids[2], "too big").await.unwrap();
-    assert_eq!(F::DB::mark_sent(&mut *conn, &ids, SentRows::Delete).await.unwrap(), 2);
-    assert_eq!(fixture.number("SELECT count(*) FROM outbox").await, 1, "the dead row stays");
+    F::DB::mark_outbox_dead(&mut *conn, ids[2], "too big")
+        .await
+        .unwrap();
+    assert_eq!(
+        F::DB::mark_sent(&mut *conn, &ids, SentRows::Delete)
+            .await
+            .unwrap(),
+        2
+    );
+    assert_eq!(
+        fixture.number("SELECT count(*) FROM outbox").await,
+        1,
+        "the dead row stays"
+    );
 }
 
 /// A dead row keeps its place for the operator and leaves the relay alone.
@@ -167,7 +223,11 @@ pub async fn a_dead_row_leaves_the_outbox_read<F: Fixture>() {
     let id = published[0].envelope.id;
     assert!(F::DB::mark_outbox_dead(&mut *conn, id, "too big").await.unwrap());
     assert!(!F::DB::mark_outbox_dead(&mut *conn, id, "again").await.unwrap());
-    assert!(!F::DB::mark_outbox_dead(&mut *conn, EventId::new(), "unknown").await.unwrap());
+    assert!(
+        !F::DB::mark_outbox_dead(&mut *conn, EventId::new(), "unknown")
+            .await
+            .unwrap()
+    );
     assert_eq!(bodies(&pending(&fixture).await), ["1"]);
 }
 
@@ -185,8 +245,13 @@ pub async fn a_repeated_id_is_refused_whole<F: Fixture>() {
         let mut tx = fixture.pool().begin_with(F::DB::BEGIN).await.unwrap();
         let error = F::DB::insert_outbox(&mut *tx, &batch).await.unwrap_err();
         let expected = batch[repeated].envelope.id.to_string();
-        assert!(matches!(&error, StorageError::DuplicateId { id } if *id == expected), "{error:?}");
-        F::run(&mut *tx, "INSERT INTO orders (n) VALUES (1)").await.unwrap();
+        assert!(
+            matches!(&error, StorageError::DuplicateId { id } if *id == expected),
+            "{error:?}"
+        );
+        F::run(&mut *tx, "INSERT INTO orders (n) VALUES (1)")
+            .await
+            .unwrap();
         tx.commit().await.unwrap();
     }
     assert_eq!(bodies(&pending(&fixture).await), ["first"]);
@@ -206,11 +271,20 @@ pub async fn delayed_rows_wait_apart<F: Fixture>() {
     assert_eq!(bodies(&pending(&fixture).await), ["now"]);
     assert_eq!(bodies(&due(&fixture).await), ["past"]);
     fixture.age(Table::Outbox, Duration::from_secs(3_500)).await;
-    assert_eq!(bodies(&due(&fixture).await), ["past"], "a hundred seconds are missing");
+    assert_eq!(
+        bodies(&due(&fixture).await),
+        ["past"],
+        "a hundred seconds are missing"
+    );
     fixture.age(Table::Outbox, Duration::from_secs(101)).await;
     let rows = due(&fixture).await;
     assert_eq!(bodies(&rows), ["past", "later"]);
-    let waited = rows[1].envelope.deliver_at.unwrap().duration_since(rows[1].envelope.created_at).unwrap();
+    let waited = rows[1]
+        .envelope
+        .deliver_at
+        .unwrap()
+        .duration_since(rows[1].envelope.created_at)
+        .unwrap();
     assert_eq!(waited, Duration::from_secs(3_600));
     assert_eq!(bodies(&pending(&fixture).await), ["now"]);
 }
@@ -233,10 +307,16 @@ pub async fn due_rows_come_in_the_order_of_their_times<F: Fixture>() {
     assert_eq!(bodies(&third), ["1", "0"]);
     assert!(read_outbox(&fixture, query.after(third[1].seq)).await.is_empty());
     let ids: Vec<_> = first.iter().map(|row| row.envelope.id).collect();
-    F::DB::mark_sent(&mut *fixture.conn().await, &ids, SentRows::Delete).await.unwrap();
+    F::DB::mark_sent(&mut *fixture.conn().await, &ids, SentRows::Delete)
+        .await
+        .unwrap();
     assert_eq!(bodies(&read_outbox(&fixture, query).await), ["5", "2"]);
     let gone = first[1].seq;
-    assert_eq!(bodies(&read_outbox(&fixture, query.after(gone)).await), ["5", "2"], "after a row that is gone nothing is missed");
+    assert_eq!(
+        bodies(&read_outbox(&fixture, query.after(gone)).await),
+        ["5", "2"],
+        "after a row that is gone nothing is missed"
+    );
 }
 
 /// The time to live counts from the publish and by the database's clock.
@@ -245,7 +325,9 @@ pub async fn a_time_to_live_ends_by_the_database<F: Fixture>() {
     let mut short = event("short");
     short.ttl = Some(Duration::from_secs(60));
     publish(&fixture, &[short, event("for ever")]).await;
-    let expired = |rows: &[distributed_events::storage::OutboxRow]| rows.iter().map(|row| row.expired).collect::<Vec<_>>();
+    let expired = |rows: &[distributed_events::storage::OutboxRow]| {
+        rows.iter().map(|row| row.expired).collect::<Vec<_>>()
+    };
     fixture.age(Table::Outbox, Duration::from_secs(50)).await;
     assert_eq!(expired(&pending(&fixture).await), [false, false]);
     fixture.age(Table::Outbox, Duration::from_secs(11)).await;

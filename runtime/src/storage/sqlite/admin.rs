@@ -7,35 +7,46 @@ use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use super::row::{Reader, dead_row, json_numbers, millis, to_duration};
-use crate::storage::{DeadRow, DeadRowFilter, InboxCounts, OutboxCounts, Retention, StateCounts, StorageError, Table};
+use crate::storage::{
+    DeadRow, DeadRowFilter, InboxCounts, OutboxCounts, Retention, StateCounts, StorageError, Table,
+};
 
 /// Only indexes of open rows are counted, each one whole; the oldest row is then looked up by its seq. A delayed row waits
 /// since it became due.
 pub(super) const COUNT_OUTBOX: &str = concat!(
-    "SELECT owner, pending, 0 AS dead, ", now!(), " - (SELECT created_at FROM outbox AS oldest WHERE oldest.seq = first) AS waited ",
+    "SELECT owner, pending, 0 AS dead, ",
+    now!(),
+    " - (SELECT created_at FROM outbox AS oldest WHERE oldest.seq = first) AS waited ",
     "FROM (SELECT lane AS owner, count(*) AS pending, min(seq) AS first FROM outbox INDEXED BY outbox_pending ",
     "WHERE status = 'pending' AND deliver_at IS NULL GROUP BY lane) ",
-    "UNION ALL SELECT lane, count(*), 0, iif(min(deliver_at) <= ", now!(), ", ", now!(), " - min(deliver_at), NULL) ",
+    "UNION ALL SELECT lane, count(*), 0, iif(min(deliver_at) <= ",
+    now!(),
+    ", ",
+    now!(),
+    " - min(deliver_at), NULL) ",
     "FROM outbox INDEXED BY outbox_due WHERE status = 'pending' AND deliver_at IS NOT NULL GROUP BY lane ",
     "UNION ALL SELECT lane, 0, count(*), NULL FROM outbox INDEXED BY outbox_dead WHERE status = 'dead' GROUP BY lane"
 );
 
 pub(super) const COUNT_INBOX: &str = concat!(
-    "SELECT owner, pending, 0 AS dead, ", now!(), " - (SELECT received_at FROM inbox AS oldest WHERE oldest.seq = first) AS waited ",
+    "SELECT owner, pending, 0 AS dead, ",
+    now!(),
+    " - (SELECT received_at FROM inbox AS oldest WHERE oldest.seq = first) AS waited ",
     "FROM (SELECT subscription AS owner, count(*) AS pending, min(seq) AS first FROM inbox INDEXED BY inbox_pending ",
     "WHERE status = 'pending' GROUP BY subscription) ",
-    "UNION ALL SELECT subscription, 0, count(*), NULL FROM inbox INDEXED BY inbox_dead WHERE status = 'dead' GROUP BY subscription"
+    "UNION ALL SELECT subscription, 0, count(*), NULL FROM inbox INDEXED BY inbox_dead WHERE status = 'dead' ",
+    "GROUP BY subscription"
 );
 
-const COUNT_OWED: &str = "SELECT subscription, count(*) AS owed FROM distributed_events_owed GROUP BY subscription";
+const COUNT_OWED: &str =
+    "SELECT subscription, count(*) AS owed FROM distributed_events_owed GROUP BY subscription";
 
-pub(super) const DEAD_OUTBOX: &str =
-    "SELECT seq, id, lane AS owner, event_type, session_id, attempts, last_error, CAST(event_data AS BLOB) AS data, \
+pub(super) const DEAD_OUTBOX: &str = "SELECT seq, id, lane AS owner, event_type, session_id, attempts, last_error, \
+    CAST(event_data AS BLOB) AS data, \
     created_at AS written_at FROM outbox INDEXED BY outbox_dead WHERE status = 'dead' AND seq > ?1 \
     AND (?2 IS NULL OR lane = ?2) AND (?3 IS NULL OR event_type = ?3) ORDER BY seq LIMIT ?4";
 
-pub(super) const DEAD_INBOX: &str =
-    "SELECT seq, id, subscription AS owner, event_type, session_id, attempts, last_error, \
+pub(super) const DEAD_INBOX: &str = "SELECT seq, id, subscription AS owner, event_type, session_id, attempts, last_error, \
     coalesce(CAST(event_data AS BLOB), raw) AS data, received_at AS written_at FROM inbox INDEXED BY inbox_dead \
     WHERE status = 'dead' AND seq > ?1 AND (?2 IS NULL OR subscription = ?2) AND (?3 IS NULL OR event_type = ?3) \
     ORDER BY seq LIMIT ?4";
@@ -43,36 +54,47 @@ pub(super) const DEAD_INBOX: &str =
 /// With a delay it is a delayed row from then on, outside the pending scan, and blocks nobody.
 const REQUEUE_OUTBOX: &str = concat!(
     "UPDATE outbox NOT INDEXED SET status = 'pending', attempts = 0, next_attempt_at = NULL, processed_at = NULL, ",
-    "deliver_at = iif(?2 > 0, ", now!(), " + ?2, NULL) WHERE status = 'dead' AND seq IN (SELECT value FROM json_each(?1))"
+    "deliver_at = iif(?2 > 0, ",
+    now!(),
+    " + ?2, NULL) WHERE status = 'dead' AND seq IN (SELECT value FROM json_each(?1))"
 );
 
 const REQUEUE_INBOX: &str = concat!(
     "UPDATE inbox NOT INDEXED SET status = 'pending', attempts = 0, processed_at = NULL, ",
-    "next_attempt_at = iif(?2 > 0, ", now!(), " + ?2, NULL) WHERE status = 'dead' AND seq IN (SELECT value FROM json_each(?1))"
+    "next_attempt_at = iif(?2 > 0, ",
+    now!(),
+    " + ?2, NULL) WHERE status = 'dead' AND seq IN (SELECT value FROM json_each(?1))"
 );
 
 const DISCARD_OUTBOX: &str =
     "DELETE FROM outbox NOT INDEXED WHERE status = 'dead' AND seq IN (SELECT value FROM json_each(?1))";
 
 const DISCARD_INBOX: &str = concat!(
-    "UPDATE inbox NOT INDEXED SET status = 'discarded', processed_at = ", now!(),
+    "UPDATE inbox NOT INDEXED SET status = 'discarded', processed_at = ",
+    now!(),
     " WHERE status = 'dead' AND seq IN (SELECT value FROM json_each(?1))"
 );
 
 pub(super) const PURGE_OUTBOX: &str = concat!(
     "DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox INDEXED BY outbox_sent ",
-    "WHERE status = 'sent' AND processed_at <= ", now!(), " - ?1 ORDER BY processed_at LIMIT ?2)"
+    "WHERE status = 'sent' AND processed_at <= ",
+    now!(),
+    " - ?1 ORDER BY processed_at LIMIT ?2)"
 );
 
 pub(super) const PURGE_BODIES: &str = concat!(
     "UPDATE inbox SET event_data = NULL, raw = NULL WHERE seq IN (SELECT seq FROM inbox INDEXED BY inbox_bodies ",
     "WHERE status IN ('processed', 'discarded') AND (event_data IS NOT NULL OR raw IS NOT NULL) ",
-    "AND processed_at <= ", now!(), " - ?1 ORDER BY processed_at LIMIT ?2)"
+    "AND processed_at <= ",
+    now!(),
+    " - ?1 ORDER BY processed_at LIMIT ?2)"
 );
 
 pub(super) const PURGE_INBOX: &str = concat!(
     "DELETE FROM inbox WHERE seq IN (SELECT seq FROM inbox INDEXED BY inbox_processed ",
-    "WHERE status = 'processed' AND processed_at <= ", now!(), " - ?1 ORDER BY processed_at LIMIT ?2)"
+    "WHERE status = 'processed' AND processed_at <= ",
+    now!(),
+    " - ?1 ORDER BY processed_at LIMIT ?2)"
 );
 
 pub(super) async fn count_outbox(conn: &mut SqliteConnection) -> Result<OutboxCounts, StorageError> {
@@ -88,7 +110,9 @@ pub(super) async fn count_outbox(conn: &mut SqliteConnection) -> Result<OutboxCo
 
 pub(super) async fn count_inbox(conn: &mut SqliteConnection) -> Result<InboxCounts, StorageError> {
     let rows = sqlx::query(COUNT_INBOX).fetch_all(conn).await?;
-    Ok(InboxCounts { subscriptions: counts(&rows, "inbox")? })
+    Ok(InboxCounts {
+        subscriptions: counts(&rows, "inbox")?,
+    })
 }
 
 fn counts(rows: &[SqliteRow], table: &'static str) -> Result<BTreeMap<String, StateCounts>, StorageError> {
@@ -98,7 +122,9 @@ fn counts(rows: &[SqliteRow], table: &'static str) -> Result<BTreeMap<String, St
         let entry = counts.entry(row.get("owner")?).or_default();
         entry.pending += unsigned(row.get("pending")?);
         entry.dead += unsigned(row.get("dead")?);
-        entry.oldest_pending = entry.oldest_pending.max(row.get::<Option<i64>>("waited")?.map(to_duration));
+        entry.oldest_pending = entry
+            .oldest_pending
+            .max(row.get::<Option<i64>>("waited")?.map(to_duration));
     }
     Ok(counts)
 }
@@ -136,15 +162,28 @@ pub(super) async fn requeue(
         Table::Outbox => REQUEUE_OUTBOX,
         Table::Inbox => REQUEUE_INBOX,
     };
-    Ok(sqlx::query(sql).bind(json_numbers(seqs)).bind(millis(delay)).execute(conn).await?.rows_affected())
+    Ok(sqlx::query(sql)
+        .bind(json_numbers(seqs))
+        .bind(millis(delay))
+        .execute(conn)
+        .await?
+        .rows_affected())
 }
 
-pub(super) async fn discard(conn: &mut SqliteConnection, table: Table, seqs: &[i64]) -> Result<u64, StorageError> {
+pub(super) async fn discard(
+    conn: &mut SqliteConnection,
+    table: Table,
+    seqs: &[i64],
+) -> Result<u64, StorageError> {
     let sql = match table {
         Table::Outbox => DISCARD_OUTBOX,
         Table::Inbox => DISCARD_INBOX,
     };
-    Ok(sqlx::query(sql).bind(json_numbers(seqs)).execute(conn).await?.rows_affected())
+    Ok(sqlx::query(sql)
+        .bind(json_numbers(seqs))
+        .execute(conn)
+        .await?
+        .rows_affected())
 }
 
 pub(super) async fn purge(conn: &mut SqliteConnection, retention: &Retention) -> Result<u64, StorageError> {
@@ -153,5 +192,10 @@ pub(super) async fn purge(conn: &mut SqliteConnection, retention: &Retention) ->
         Retention::InboxBodies { older_than, limit } => (PURGE_BODIES, older_than, limit),
         Retention::InboxRows { older_than, limit } => (PURGE_INBOX, older_than, limit),
     };
-    Ok(sqlx::query(sql).bind(millis(older_than)).bind(i64::from(limit)).execute(conn).await?.rows_affected())
+    Ok(sqlx::query(sql)
+        .bind(millis(older_than))
+        .bind(i64::from(limit))
+        .execute(conn)
+        .await?
+        .rows_affected())
 }

@@ -12,13 +12,16 @@ pub(super) const READY: &str = "SELECT value ->> 0 AS shard FROM json_each(?2) A
 
 /// Blocked sessions are left out here and not by the reader, so that any number of their rows hides no other.
 pub(super) const READ: &str = concat!(
-    "SELECT ", inbox_columns!(), " FROM inbox INDEXED BY inbox_pending ",
+    "SELECT ",
+    inbox_columns!(),
+    " FROM inbox INDEXED BY inbox_pending ",
     "WHERE subscription = ?1 AND shard = ?2 AND status = 'pending' AND seq > ?3 ",
     "AND (session_id IS NULL OR session_id NOT IN (SELECT value FROM json_each(?4))) ORDER BY seq LIMIT ?5"
 );
 
 pub(super) const MARK_PROCESSED: &str = concat!(
-    "UPDATE inbox NOT INDEXED SET status = 'processed', processed_at = ", now!(),
+    "UPDATE inbox NOT INDEXED SET status = 'processed', processed_at = ",
+    now!(),
     " WHERE status = 'pending' AND seq IN (SELECT value FROM json_each(?1))"
 );
 
@@ -32,17 +35,23 @@ macro_rules! fenced {
 
 const RETRY: &str = concat!(
     "UPDATE inbox SET attempts = max(attempts + ?2, 0), last_error = coalesce(?3, last_error), next_attempt_at = ",
-    now!(), " + ?7", fenced!()
+    now!(),
+    " + ?7",
+    fenced!()
 );
 
 const DEAD: &str = concat!(
     "UPDATE inbox SET attempts = max(attempts + ?2, 0), last_error = coalesce(?3, last_error), status = 'dead', ",
-    "processed_at = ", now!(), fenced!()
+    "processed_at = ",
+    now!(),
+    fenced!()
 );
 
 const DEAD_AFTER_END: &str = concat!(
     "UPDATE inbox SET attempts = max(attempts + ?2, 0), last_error = coalesce(?3, last_error), status = 'dead', ",
-    "processed_at = ", now!(), " WHERE seq = ?1 AND status IN ('pending', 'processed')"
+    "processed_at = ",
+    now!(),
+    " WHERE seq = ?1 AND status IN ('pending', 'processed')"
 );
 
 pub(super) async fn ready_shards(
@@ -50,11 +59,20 @@ pub(super) async fn ready_shards(
     subscription: &str,
     shards: &[(u8, i64)],
 ) -> Result<Vec<u8>, StorageError> {
-    let rows = sqlx::query(READY).bind(subscription).bind(json(shards)?).fetch_all(conn).await?;
-    rows.iter().map(|row| Reader::new(row, "inbox").get("shard")).collect()
+    let rows = sqlx::query(READY)
+        .bind(subscription)
+        .bind(json(shards)?)
+        .fetch_all(conn)
+        .await?;
+    rows.iter()
+        .map(|row| Reader::new(row, "inbox").get("shard"))
+        .collect()
 }
 
-pub(super) async fn read(conn: &mut SqliteConnection, query: &InboxQuery<'_>) -> Result<Vec<InboxRow>, StorageError> {
+pub(super) async fn read(
+    conn: &mut SqliteConnection,
+    query: &InboxQuery<'_>,
+) -> Result<Vec<InboxRow>, StorageError> {
     let rows = sqlx::query(READ)
         .bind(query.subscription)
         .bind(i64::from(query.shard))
@@ -67,19 +85,32 @@ pub(super) async fn read(conn: &mut SqliteConnection, query: &InboxQuery<'_>) ->
 }
 
 pub(super) async fn mark_processed(conn: &mut SqliteConnection, seqs: &[i64]) -> Result<u64, StorageError> {
-    Ok(sqlx::query(MARK_PROCESSED).bind(json_numbers(seqs)).execute(conn).await?.rows_affected())
+    Ok(sqlx::query(MARK_PROCESSED)
+        .bind(json_numbers(seqs))
+        .execute(conn)
+        .await?
+        .rows_affected())
 }
 
-pub(super) async fn record_attempt(conn: &mut SqliteConnection, attempt: &Attempt<'_>) -> Result<bool, StorageError> {
+pub(super) async fn record_attempt(
+    conn: &mut SqliteConnection,
+    attempt: &Attempt<'_>,
+) -> Result<bool, StorageError> {
     let (sql, delay) = match attempt.verdict {
         Verdict::Retry(delay) => (RETRY, Some(millis(delay))),
         Verdict::Dead => (DEAD, None),
         Verdict::DeadAfterEnd => (DEAD_AFTER_END, None),
     };
-    let mut query = sqlx::query(sql).bind(attempt.seq).bind(i64::from(attempt.count)).bind(attempt.error);
+    let mut query = sqlx::query(sql)
+        .bind(attempt.seq)
+        .bind(i64::from(attempt.count))
+        .bind(attempt.error);
     if !matches!(attempt.verdict, Verdict::DeadAfterEnd) {
         let fence = attempt.fence;
-        query = query.bind(&fence.name).bind(fence.owner.as_bytes().to_vec()).bind(fence.epoch);
+        query = query
+            .bind(&fence.name)
+            .bind(fence.owner.as_bytes().to_vec())
+            .bind(fence.epoch);
     }
     if delay.is_some() {
         query = query.bind(delay);

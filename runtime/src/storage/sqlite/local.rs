@@ -17,9 +17,13 @@ pub(super) async fn record_subscriptions(
     subscriptions: &[LocalSubscription],
 ) -> Result<(), StorageError> {
     let mut tx = begin(conn).await?;
-    sqlx::query("DELETE FROM distributed_events_subscriptions WHERE store = ?1").bind(store).execute(&mut *tx).await?;
+    sqlx::query("DELETE FROM distributed_events_subscriptions WHERE store = ?1")
+        .bind(store)
+        .execute(&mut *tx)
+        .await?;
     for subscription in subscriptions {
-        let sql = "INSERT OR REPLACE INTO distributed_events_subscriptions (store, topic, name, events) VALUES (?1, ?2, ?3, ?4)";
+        let sql = "INSERT OR REPLACE INTO distributed_events_subscriptions (store, topic, name, events) \
+            VALUES (?1, ?2, ?3, ?4)";
         sqlx::query(sql)
             .bind(store)
             .bind(&subscription.topic)
@@ -32,8 +36,11 @@ pub(super) async fn record_subscriptions(
     Ok(())
 }
 
-pub(super) async fn subscriptions(conn: &mut SqliteConnection) -> Result<Vec<LocalSubscription>, StorageError> {
-    let sql = "SELECT store, topic, name, events FROM distributed_events_subscriptions ORDER BY store, topic, name";
+pub(super) async fn subscriptions(
+    conn: &mut SqliteConnection,
+) -> Result<Vec<LocalSubscription>, StorageError> {
+    let sql =
+        "SELECT store, topic, name, events FROM distributed_events_subscriptions ORDER BY store, topic, name";
     let rows = sqlx::query(sql).fetch_all(conn).await?;
     rows.iter()
         .map(|row| {
@@ -77,11 +84,19 @@ pub(super) async fn owed(
 ) -> Result<Vec<OwedEvent>, StorageError> {
     let sql = "SELECT seq, subscription, event FROM distributed_events_owed INDEXED BY distributed_events_owed_store \
         WHERE store = ?1 ORDER BY seq LIMIT ?2";
-    let rows = sqlx::query(sql).bind(store).bind(i64::from(limit)).fetch_all(conn).await?;
+    let rows = sqlx::query(sql)
+        .bind(store)
+        .bind(i64::from(limit))
+        .fetch_all(conn)
+        .await?;
     rows.iter()
         .map(|row| {
             let row = Reader::new(row, OWED);
-            Ok(OwedEvent { seq: row.get("seq")?, subscription: row.get("subscription")?, event: row.json("event")? })
+            Ok(OwedEvent {
+                seq: row.get("seq")?,
+                subscription: row.get("subscription")?,
+                event: row.json("event")?,
+            })
         })
         .collect()
 }

@@ -30,9 +30,10 @@ use sqlx::{Pool, Sqlite, SqliteConnection, Transaction};
 use uuid::Uuid;
 
 use super::{
-    AdminStorage, Attempt, DeadRow, DeadRowFilter, Fence, GuardOutcome, InboxCounts, InboxQuery, InboxRow, IncomingEvent,
-    IngestReport, Instance, LeaseStorage, LocalStorage, LocalSubscription, NewEvent, OutboxCounts, OutboxQuery, OutboxRow,
-    OwedEvent, PoolSettings, Retention, SentRows, Storage, StorageError, Table, TakenLease, Trouble,
+    AdminStorage, Attempt, DeadRow, DeadRowFilter, Fence, GuardOutcome, InboxCounts, InboxQuery, InboxRow,
+    IncomingEvent, IngestReport, Instance, LeaseStorage, LocalStorage, LocalSubscription, NewEvent,
+    OutboxCounts, OutboxQuery, OutboxRow, OwedEvent, PoolSettings, Retention, SentRows, Storage,
+    StorageError, Table, TakenLease, Trouble,
 };
 use crate::envelope::EventId;
 use pool::named;
@@ -73,17 +74,28 @@ impl Storage for Sqlite {
         named(conn, result).await
     }
 
-    async fn read_outbox(conn: &mut SqliteConnection, query: &OutboxQuery<'_>) -> Result<Vec<OutboxRow>, StorageError> {
+    async fn read_outbox(
+        conn: &mut SqliteConnection,
+        query: &OutboxQuery<'_>,
+    ) -> Result<Vec<OutboxRow>, StorageError> {
         let result = outbox::read(conn, query).await;
         named(conn, result).await
     }
 
-    async fn mark_sent(conn: &mut SqliteConnection, ids: &[EventId], keep: SentRows) -> Result<u64, StorageError> {
+    async fn mark_sent(
+        conn: &mut SqliteConnection,
+        ids: &[EventId],
+        keep: SentRows,
+    ) -> Result<u64, StorageError> {
         let result = outbox::mark_sent(conn, ids, keep).await;
         named(conn, result).await
     }
 
-    async fn mark_outbox_dead(conn: &mut SqliteConnection, id: EventId, reason: &str) -> Result<bool, StorageError> {
+    async fn mark_outbox_dead(
+        conn: &mut SqliteConnection,
+        id: EventId,
+        reason: &str,
+    ) -> Result<bool, StorageError> {
         let result = outbox::mark_dead(conn, id, reason).await;
         named(conn, result).await
     }
@@ -114,7 +126,10 @@ impl Storage for Sqlite {
         named(conn, result).await
     }
 
-    async fn read_inbox(conn: &mut SqliteConnection, query: &InboxQuery<'_>) -> Result<Vec<InboxRow>, StorageError> {
+    async fn read_inbox(
+        conn: &mut SqliteConnection,
+        query: &InboxQuery<'_>,
+    ) -> Result<Vec<InboxRow>, StorageError> {
         let result = inbox::read(conn, query).await;
         named(conn, result).await
     }
@@ -135,7 +150,10 @@ impl Storage for Sqlite {
         guard::close(conn).await
     }
 
-    async fn record_attempt(conn: &mut SqliteConnection, attempt: &Attempt<'_>) -> Result<bool, StorageError> {
+    async fn record_attempt(
+        conn: &mut SqliteConnection,
+        attempt: &Attempt<'_>,
+    ) -> Result<bool, StorageError> {
         let result = inbox::record_attempt(conn, attempt).await;
         named(conn, result).await
     }
@@ -176,7 +194,11 @@ impl LeaseStorage for Sqlite {
         named(conn, result).await
     }
 
-    async fn bind_lane(conn: &mut SqliteConnection, lane: &str, broker: &str) -> Result<String, StorageError> {
+    async fn bind_lane(
+        conn: &mut SqliteConnection,
+        lane: &str,
+        broker: &str,
+    ) -> Result<String, StorageError> {
         let result = lease::bind_lane(conn, lane, broker).await;
         named(conn, result).await
     }
@@ -257,7 +279,11 @@ impl LocalStorage for Sqlite {
         named(conn, result).await
     }
 
-    async fn owed(conn: &mut SqliteConnection, store: &str, limit: u32) -> Result<Vec<OwedEvent>, StorageError> {
+    async fn owed(
+        conn: &mut SqliteConnection,
+        store: &str,
+        limit: u32,
+    ) -> Result<Vec<OwedEvent>, StorageError> {
         let result = local::owed(conn, store, limit).await;
         named(conn, result).await
     }

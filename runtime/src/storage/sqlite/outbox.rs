@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use sqlx::{AssertSqlSafe, Sqlite, SqliteConnection};
 use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
+use sqlx::{AssertSqlSafe, Sqlite, SqliteConnection};
 
 use super::pool::{BUSY, BUSY_SNAPSHOT, code};
 use super::row::{self, json, json_ids, millis, outbox_columns, to_millis};
@@ -15,8 +15,15 @@ const COLUMNS: &str = "INSERT INTO outbox (id, event_type, event_version, event_
     correlation_id, causation_id, headers, created_at, deliver_at, expires_at) VALUES ";
 
 /// A time of delivery wins over a delay; where both are NULL the event was never delayed.
-const VALUES: &str =
-    concat!("(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ", now!(), ", coalesce(?, ", now!(), " + ?), ", now!(), " + ?)");
+const VALUES: &str = concat!(
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ",
+    now!(),
+    ", coalesce(?, ",
+    now!(),
+    " + ?), ",
+    now!(),
+    " + ?)"
+);
 
 /// Rows of one statement: SQLite takes 32,766 variables.
 const MAX_ROWS: usize = 1_000;
@@ -25,20 +32,26 @@ const MAX_ROWS: usize = 1_000;
 const CACHED_ROWS: usize = 16;
 
 pub(super) const READ: &str = concat!(
-    "SELECT ", outbox_columns!(), " FROM outbox INDEXED BY outbox_pending ",
+    "SELECT ",
+    outbox_columns!(),
+    " FROM outbox INDEXED BY outbox_pending ",
     "WHERE lane = ?1 AND status = 'pending' AND deliver_at IS NULL AND seq > ?2 ORDER BY seq LIMIT ?3"
 );
 
 /// Pages go on after a row by when it was due; after a row that is gone they begin again, which misses nothing.
 pub(super) const READ_DUE: &str = concat!(
-    "SELECT ", outbox_columns!(), " FROM outbox INDEXED BY outbox_due ",
-    "WHERE lane = ?1 AND status = 'pending' AND deliver_at IS NOT NULL AND deliver_at <= ", now!(),
+    "SELECT ",
+    outbox_columns!(),
+    " FROM outbox INDEXED BY outbox_due ",
+    "WHERE lane = ?1 AND status = 'pending' AND deliver_at IS NOT NULL AND deliver_at <= ",
+    now!(),
     " AND (deliver_at, seq) > (coalesce((SELECT deliver_at FROM outbox WHERE seq = ?2), 0), ?2) ",
     "ORDER BY deliver_at, seq LIMIT ?3"
 );
 
 pub(super) const MARK_SENT: &str = concat!(
-    "UPDATE outbox INDEXED BY outbox_id SET status = 'sent', processed_at = ", now!(),
+    "UPDATE outbox INDEXED BY outbox_id SET status = 'sent', processed_at = ",
+    now!(),
     " WHERE status = 'pending' AND id IN (SELECT unhex(value) FROM json_each(?1))"
 );
 
@@ -46,7 +59,8 @@ pub(super) const DELETE_SENT: &str = "DELETE FROM outbox INDEXED BY outbox_id \
     WHERE status = 'pending' AND id IN (SELECT unhex(value) FROM json_each(?1))";
 
 pub(super) const MARK_DEAD: &str = concat!(
-    "UPDATE outbox INDEXED BY outbox_id SET status = 'dead', processed_at = ", now!(),
+    "UPDATE outbox INDEXED BY outbox_id SET status = 'dead', processed_at = ",
+    now!(),
     ", last_error = ?2 WHERE id = ?1 AND status = 'pending'"
 );
 
@@ -59,7 +73,9 @@ pub(super) async fn insert(conn: &mut SqliteConnection, events: &[NewEvent]) -> 
         return insert_rows(conn, events).await;
     }
     // More than one statement takes, and still all or none of it.
-    sqlx::query("SAVEPOINT distributed_events_publish").execute(&mut *conn).await?;
+    sqlx::query("SAVEPOINT distributed_events_publish")
+        .execute(&mut *conn)
+        .await?;
     for rows in events.chunks(MAX_ROWS) {
         if let Err(error) = insert_rows(conn, rows).await {
             // Where the transaction is gone the savepoint is too, and nothing of ours is left.
@@ -68,7 +84,9 @@ pub(super) async fn insert(conn: &mut SqliteConnection, events: &[NewEvent]) -> 
             return Err(error);
         }
     }
-    sqlx::query("RELEASE distributed_events_publish").execute(conn).await?;
+    sqlx::query("RELEASE distributed_events_publish")
+        .execute(conn)
+        .await?;
     Ok(())
 }
 
@@ -137,7 +155,9 @@ async fn explain(conn: &mut SqliteConnection, error: sqlx::Error, events: &[NewE
     if matches!(code(&error), Some(BUSY | BUSY_SNAPSHOT)) {
         return StorageError::StaleSnapshot;
     }
-    let unique = error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation);
+    let unique = error
+        .as_database_error()
+        .is_some_and(sqlx::error::DatabaseError::is_unique_violation);
     if unique && let Some(id) = repeated_id(conn, events).await {
         return StorageError::DuplicateId { id: id.to_string() };
     }
@@ -159,7 +179,10 @@ async fn repeated_id(conn: &mut SqliteConnection, events: &[NewEvent]) -> Option
     None
 }
 
-pub(super) async fn read(conn: &mut SqliteConnection, query: &OutboxQuery<'_>) -> Result<Vec<OutboxRow>, StorageError> {
+pub(super) async fn read(
+    conn: &mut SqliteConnection,
+    query: &OutboxQuery<'_>,
+) -> Result<Vec<OutboxRow>, StorageError> {
     let rows = sqlx::query(if query.due { READ_DUE } else { READ })
         .bind(query.lane)
         .bind(query.after)
@@ -181,10 +204,22 @@ pub(super) async fn mark_sent(
         SentRows::Keep => MARK_SENT,
         SentRows::Delete => DELETE_SENT,
     };
-    Ok(sqlx::query(sql).bind(json_ids(ids.iter().copied())).execute(conn).await?.rows_affected())
+    Ok(sqlx::query(sql)
+        .bind(json_ids(ids.iter().copied()))
+        .execute(conn)
+        .await?
+        .rows_affected())
 }
 
-pub(super) async fn mark_dead(conn: &mut SqliteConnection, id: EventId, reason: &str) -> Result<bool, StorageError> {
-    let done = sqlx::query(MARK_DEAD).bind(id_bytes(id)).bind(reason).execute(conn).await?;
+pub(super) async fn mark_dead(
+    conn: &mut SqliteConnection,
+    id: EventId,
+    reason: &str,
+) -> Result<bool, StorageError> {
+    let done = sqlx::query(MARK_DEAD)
+        .bind(id_bytes(id))
+        .bind(reason)
+        .execute(conn)
+        .await?;
     Ok(done.rows_affected() > 0)
 }
