@@ -1,5 +1,7 @@
 //! What the tests of distributed-events share: conditions to await, services under test, the conformance suites.
 
+pub mod broker_conformance;
 pub mod conformance;
 pub mod eventually;
+pub mod memory_broker;
 pub mod service;

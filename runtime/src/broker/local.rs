@@ -15,10 +15,16 @@ use super::{Batch, BatchLimits, Broker, ReceiveError, Receiver, SendError, Servi
 use crate::retry::Backoff;
 use crate::storage::{IncomingEvent, InboxStore, LocalSubscription, StorageError};
 
-/// How long a publisher's recorded subscriptions are taken as known.
-const ROUTES_FRESH: Duration = Duration::from_secs(1);
 /// Owed events delivered with one statement.
 const PAGE: u32 = 200;
+/// How long a store may take for a delivery before it counts as down, and others need not wait for it: so long, the same
+/// again for each such size, and doubled with each failure up to what the store itself allows.
+const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE_BYTES: usize = 1024 * 1024;
+/// How soon debts are looked at again: to a store that is down, to one that this process doesn't reach, and none.
+const OWING: Duration = Duration::from_millis(200);
+const UNREACHED: Duration = Duration::from_secs(1);
+const PAID: Duration = Duration::from_secs(5);
 
 /// The embedded broker, for services on one machine: tests, small deployments, modular monoliths.
 ///
@@ -47,7 +53,6 @@ struct Shared {
     /// Counts the changes of `subscriptions`, and up to which of them each publisher's database has been told.
     changes: u64,
     told: HashMap<String, u64>,
-    routes: HashMap<String, (Instant, Arc<Vec<LocalSubscription>>)>,
     links: HashMap<(String, String), Arc<tokio::sync::Mutex<Link>>>,
     unheard: BTreeSet<(String, String)>,
 }
@@ -56,6 +61,7 @@ struct Shared {
 struct Link {
     owing: bool,
     down_until: Option<Instant>,
+    failures: u32,
     backoff: Backoff,
 }
 
@@ -91,24 +97,14 @@ impl LocalBroker {
         for (store, subscriptions) in &news {
             publisher.record_subscriptions(store, subscriptions).await?;
         }
-        let mut shared = self.shared();
-        shared.told.insert(publisher.identity().to_owned(), changes);
-        shared.routes.remove(publisher.identity());
+        self.shared().told.insert(publisher.identity().to_owned(), changes);
         Ok(())
     }
 
-    async fn routes(&self, publisher: &dyn InboxStore) -> Result<Arc<Vec<LocalSubscription>>, StorageError> {
+    /// Read for every batch: another process may have recorded a subscription just before the event was committed.
+    async fn routes(&self, publisher: &dyn InboxStore) -> Result<Vec<LocalSubscription>, StorageError> {
         self.tell(publisher).await?;
-        let known = self.shared().routes.get(publisher.identity()).cloned();
-        if let Some((read_at, routes)) = known
-            && read_at.elapsed() < ROUTES_FRESH
-        {
-            return Ok(routes);
-        }
-        let routes = Arc::new(publisher.subscriptions().await?);
-        let entry = (Instant::now(), Arc::clone(&routes));
-        self.shared().routes.insert(publisher.identity().to_owned(), entry);
-        Ok(routes)
+        publisher.subscriptions().await
     }
 
     fn link(&self, publisher: &str, store: &str) -> Arc<tokio::sync::Mutex<Link>> {
@@ -117,7 +113,7 @@ impl LocalBroker {
         let link = shared.links.entry(key).or_insert_with(|| {
             let backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
             // Owing until the publisher's database has been asked.
-            Arc::new(tokio::sync::Mutex::new(Link { owing: true, down_until: None, backoff }))
+            Arc::new(tokio::sync::Mutex::new(Link { owing: true, down_until: None, failures: 0, backoff }))
         });
         Arc::clone(link)
     }
@@ -131,13 +127,7 @@ impl LocalBroker {
         let link = self.link(publisher.identity(), &route.store);
         let mut link = link.lock().await;
         let reached = match self.reach(&mut link, publisher, &route.store).await? {
-            Some(store) => match store.ingest(&route.name, events).await {
-                Ok(_report) => true,
-                Err(error) => {
-                    link.fail(&route.store, &error);
-                    false
-                }
-            },
+            Some(store) => link.ingest(store.as_ref(), &route.name, events).await,
             None => false,
         };
         if !reached {
@@ -166,8 +156,7 @@ impl LocalBroker {
             link.owing = !owed.is_empty();
             for same in owed.chunk_by(|a, b| a.subscription == b.subscription) {
                 let events: Vec<_> = same.iter().map(|owed| owed.event.clone()).collect();
-                if let Err(error) = target.ingest(&same[0].subscription, &events).await {
-                    link.fail(store, &error);
+                if !link.ingest(target.as_ref(), &same[0].subscription, &events).await {
                     return Ok(None);
                 }
                 let seqs: Vec<_> = same.iter().map(|owed| owed.seq).collect();
@@ -175,23 +164,21 @@ impl LocalBroker {
             }
         }
         link.down_until = None;
-        link.backoff.reset();
         Ok(Some(target))
     }
 
     async fn send_batch(&self, batch: Batch<'_>) -> Result<(), StorageError> {
         let routes = self.routes(batch.from).await?;
-        for route in routes.iter().filter(|route| route.topic == batch.topic) {
-            let events: Vec<_> = batch
-                .events
-                .iter()
-                .filter(|event| route.events.contains(&event.name))
-                .map(|event| IncomingEvent { topic: Some(batch.topic.to_owned()), ..IncomingEvent::from(event) })
-                .collect();
-            if !events.is_empty() {
-                self.deliver(batch.from, route, &events).await?;
-            }
-        }
+        // Side by side, so that no store waits for another: they share no order.
+        let deliveries = routes.iter().filter(|route| route.topic == batch.topic).map(|route| async move {
+            let taken = batch.events.iter().filter(|event| route.events.contains(&event.name));
+            let topic = Some(batch.topic.to_owned());
+            let events: Vec<_> =
+                taken.map(|event| IncomingEvent { topic: topic.clone(), ..IncomingEvent::from(event) }).collect();
+            if events.is_empty() { Ok(()) } else { self.deliver(batch.from, route, &events).await }
+        });
+        let delivered = futures_util::future::join_all(deliveries).await;
+        delivered.into_iter().collect::<Result<Vec<()>, _>>()?;
         self.tell_of_unheard(batch, &routes);
         Ok(())
     }
@@ -206,25 +193,61 @@ impl LocalBroker {
         }
     }
 
-    async fn pay_debts(&self, publisher: &dyn InboxStore) -> Result<bool, StorageError> {
+    /// Pays what can be paid now; returns how soon to try again.
+    async fn pay_debts(&self, publisher: &dyn InboxStore) -> Result<Duration, StorageError> {
         let routes = self.routes(publisher).await?;
         let stores: BTreeSet<_> = routes.iter().map(|route| route.store.as_str()).collect();
-        let mut owing = false;
+        let mut again = PAID;
         for store in stores {
             let link = self.link(publisher.identity(), store);
             let mut link = link.lock().await;
             if link.owing {
                 self.reach(&mut link, publisher, store).await?;
-                owing |= link.owing;
+            }
+            if link.owing {
+                again = again.min(if self.shared().stores.contains_key(store) { OWING } else { UNREACHED });
             }
         }
-        Ok(owing)
+        Ok(again)
     }
 }
 
 impl Link {
-    fn fail(&mut self, store: &str, error: &StorageError) {
+    /// Stores events in an inbox; `false` when its store is down, which it then is for a while.
+    async fn ingest(&mut self, store: &dyn InboxStore, subscription: &str, events: &[IncomingEvent]) -> bool {
+        let bytes: usize = events.iter().map(|event| event.body.as_bytes().len()).sum();
+        let sizes = u32::try_from(1 + bytes / PATIENCE_BYTES).unwrap_or(u32::MAX);
+        let patience = PATIENCE.saturating_mul(sizes).saturating_mul(1 << self.failures.min(10));
+        // Where it is cut off and stored all the same, it is known when it comes again.
+        match tokio::time::timeout(patience, store.ingest(subscription, events)).await {
+            Ok(Ok(report)) => {
+                if report.conflicts + report.refused > 0 {
+                    tracing::error!(
+                        store = store.identity(),
+                        subscription,
+                        conflicts = report.conflicts,
+                        refused = report.refused,
+                        "events came under an id that another event has, or could not be stored as they are: they are kept dead"
+                    );
+                }
+                self.failures = 0;
+                self.backoff.reset();
+                true
+            }
+            Ok(Err(error)) => {
+                self.fail(store.identity(), &error);
+                false
+            }
+            Err(_elapsed) => {
+                self.fail(store.identity(), &format_args!("no answer within {patience:?}"));
+                false
+            }
+        }
+    }
+
+    fn fail(&mut self, store: &str, error: &dyn fmt::Display) {
         let wait = self.backoff.next();
+        self.failures = self.failures.saturating_add(1);
         self.down_until = Some(Instant::now() + wait);
         self.owing = true;
         tracing::warn!(store, %error, "can't be delivered to; its events are kept for it, trying again in {wait:?}");
@@ -282,12 +305,10 @@ impl Broker for LocalBroker {
 
     fn maintain<'a>(&'a self, publisher: &'a dyn InboxStore) -> BoxFuture<'a, Option<Duration>> {
         Box::pin(async move {
-            let owing = self.pay_debts(publisher).await.unwrap_or_else(|error| {
+            Some(self.pay_debts(publisher).await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "what is owed to local subscriptions can't be read");
-                true
-            });
-            // Short, since a link that is down has a backoff of its own and costs nothing here.
-            Some(if owing { Duration::from_millis(200) } else { Duration::from_secs(5) })
+                UNREACHED
+            }))
         })
     }
 

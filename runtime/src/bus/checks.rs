@@ -40,8 +40,9 @@ pub(super) fn build<DB: Storage>(mut builder: BusBuilder<DB>) -> Result<EventBus
     }
 
     // One for the leases, one for each loop that may write at the same time as the workers.
-    let loops = u32::try_from(2 + builder.lanes.len() + subscriptions.len() * (1 + builder.inbox.workers)).unwrap_or(32);
-    let store = Arc::new(PoolInbox::beside(builder.pool, PoolSettings::new(loops.min(32), busy_timeout)));
+    let loops = 4 + builder.lanes.len() + subscriptions.len() * (3 + builder.inbox.workers);
+    let loops = u32::try_from(loops).unwrap_or(u32::MAX);
+    let store = Arc::new(PoolInbox::beside(builder.pool, PoolSettings::new(loops.min(64), busy_timeout)));
     let inner = Inner {
         store: Arc::clone(&store),
         lanes: builder.lanes,
@@ -54,6 +55,8 @@ pub(super) fn build<DB: Storage>(mut builder: BusBuilder<DB>) -> Result<EventBus
         shutdown_deadline: builder.shutdown_deadline,
         telemetry: builder.telemetry,
     };
+    #[cfg(feature = "macros")]
+    super::housekeeping::note_served(&inner);
     for lane in &inner.lanes {
         lane.broker.attach(Service::new(Arc::clone(&store) as _, inner.subscriptions_on(&lane.name)));
     }

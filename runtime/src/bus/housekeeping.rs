@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+#[cfg(feature = "macros")]
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
-
-use sqlx::Pool;
 
 use super::Inner;
 use crate::shutdown::Shutdown;
-use crate::storage::{Retention, Storage, StorageError};
+use crate::storage::{Connections, Retention, Storage, StorageError};
 use crate::telemetry::IncidentKind;
 
 /// How often retention looks for what it no longer keeps.
@@ -19,14 +19,14 @@ const FIRST: Duration = Duration::from_secs(5);
 const SLICE: u32 = 1000;
 const PAUSE: Duration = Duration::from_millis(100);
 
-pub(super) async fn run<DB: Storage>(bus: Arc<Inner<DB>>, pool: Pool<DB>, mut stop: Shutdown) {
+pub(super) async fn run<DB: Storage>(bus: Arc<Inner<DB>>, connections: Connections<DB>, mut stop: Shutdown) {
     let mut wait = FIRST;
     let mut reported = BTreeSet::new();
     while stop.or_stop(tokio::time::sleep(wait)).await.is_some() {
         wait = EVERY;
         let tended = async {
-            purge(&bus, &pool, &mut stop).await?;
-            report_unserved_lanes(&bus, &pool, &mut reported).await
+            purge(&bus, &connections, &mut stop).await?;
+            report_unserved_lanes(&bus, &connections, &mut reported).await
         };
         if let Err(error) = tended.await {
             bus.telemetry.incidents.report(IncidentKind::DatabaseTrouble, "retention", error);
@@ -34,7 +34,7 @@ pub(super) async fn run<DB: Storage>(bus: Arc<Inner<DB>>, pool: Pool<DB>, mut st
     }
 }
 
-async fn purge<DB: Storage>(bus: &Inner<DB>, pool: &Pool<DB>, stop: &mut Shutdown) -> Result<(), StorageError> {
+async fn purge<DB: Storage>(bus: &Inner<DB>, connections: &Connections<DB>, stop: &mut Shutdown) -> Result<(), StorageError> {
     let outbox = bus.outbox.retention.map(|older_than| Retention::Outbox { older_than, limit: SLICE });
     let inbox = [
         Retention::InboxBodies { older_than: bus.inbox.keep_bodies, limit: SLICE },
@@ -42,7 +42,7 @@ async fn purge<DB: Storage>(bus: &Inner<DB>, pool: &Pool<DB>, stop: &mut Shutdow
     ];
     for retention in outbox.into_iter().chain(inbox) {
         loop {
-            let gone = DB::purge(&mut *pool.acquire().await?, &retention).await?;
+            let gone = DB::purge(&mut *connections.write().await?, &retention).await?;
             if gone < u64::from(SLICE) || stop.or_stop(tokio::time::sleep(PAUSE)).await.is_none() {
                 break;
             }
@@ -54,10 +54,10 @@ async fn purge<DB: Storage>(bus: &Inner<DB>, pool: &Pool<DB>, stop: &mut Shutdow
 /// Rows of a lane that no relay serves would wait for ever.
 async fn report_unserved_lanes<DB: Storage>(
     bus: &Inner<DB>,
-    pool: &Pool<DB>,
+    connections: &Connections<DB>,
     reported: &mut BTreeSet<String>,
 ) -> Result<(), StorageError> {
-    let counts = DB::count_outbox(&mut *pool.acquire().await?).await?;
+    let counts = DB::count_outbox(&mut *connections.read().await?).await?;
     for (lane, states) in counts.lanes {
         let served = bus.lanes.iter().any(|known| known.name == lane);
         if !served && states.pending > 0 && reported.insert(lane.clone()) {
@@ -71,14 +71,21 @@ async fn report_unserved_lanes<DB: Storage>(
     Ok(())
 }
 
+/// The subscriptions that some bus of this process serves, or that were warned of.
+#[cfg(feature = "macros")]
+static SERVED: LazyLock<Mutex<BTreeSet<String>>> = LazyLock::new(Mutex::default);
+
+/// Notes what a bus serves, when it is built: its process may build others before it runs any.
+#[cfg(feature = "macros")]
+pub(super) fn note_served<DB: Storage>(bus: &Inner<DB>) {
+    let mut known = SERVED.lock().unwrap_or_else(PoisonError::into_inner);
+    known.extend(bus.subscriptions.iter().map(|served| served.name.clone()));
+}
+
 /// Declared handlers whose subscription no bus of this process serves: one line for each subscription.
 #[cfg(feature = "macros")]
-pub(super) fn warn_of_unserved<DB: Storage>(bus: &Inner<DB>) {
-    use std::sync::{LazyLock, Mutex, PoisonError};
-
-    static KNOWN: LazyLock<Mutex<BTreeSet<String>>> = LazyLock::new(Mutex::default);
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    known.extend(bus.subscriptions.iter().map(|served| served.name.clone()));
+pub(super) fn warn_of_unserved() {
+    let mut known = SERVED.lock().unwrap_or_else(PoisonError::into_inner);
     for record in crate::inbox::discovery::records() {
         let subscription = record.declaration.settings.subscription();
         if known.insert(subscription.to_owned()) {

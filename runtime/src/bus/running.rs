@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use sqlx::Pool;
 use tokio::task::JoinSet;
 
 use super::{BusError, Inner, Lane, Served, housekeeping};
@@ -15,7 +14,7 @@ use crate::inbox::processor::InboxProcessor;
 use crate::inbox::relay::InboxRelay;
 use crate::outbox::relay::OutboxRelay;
 use crate::shutdown::Shutdown;
-use crate::storage::Storage;
+use crate::storage::{Connections, Storage};
 use crate::telemetry::{IncidentKind, Telemetry};
 
 /// The wait before a loop that has panicked is started again.
@@ -25,46 +24,46 @@ pub(super) async fn run<DB: Storage>(
     bus: &Arc<Inner<DB>>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), BusError> {
-    let pool = bus.store.pool().await?.clone();
-    for warning in DB::check(&mut *pool.acquire().await.map_err(crate::storage::StorageError::from)?).await? {
+    let connections = bus.store.connections().await?.clone();
+    for warning in DB::check(&mut *connections.read().await?).await? {
         bus.telemetry.incidents.report(IncidentKind::Warning, "start", warning);
     }
     for lane in &bus.lanes {
         lane.broker.open().await.map_err(|reason| BusError::Broker { lane: lane.name.clone(), reason })?;
-        if let Some(bound) = bus.relay(&pool, lane).bind().await? {
+        if let Some(bound) = bus.relay(&connections, lane).bind().await? {
             return Err(BusError::LaneBound { lane: lane.name.clone(), bound, own: lane.broker.identity() });
         }
     }
     #[cfg(feature = "macros")]
-    housekeeping::warn_of_unserved(bus);
+    housekeeping::warn_of_unserved();
 
     let (handle, stop) = Shutdown::new();
     // Aborted when this future is dropped, which rolls back what is under way.
     let mut loops = JoinSet::new();
     for lane in bus.lanes.clone() {
-        let (bus, pool) = (Arc::clone(bus), pool.clone());
+        let (bus, connections) = (Arc::clone(bus), connections.clone());
         let telemetry = bus.telemetry.clone();
-        supervise(&mut loops, telemetry, stop.clone(), move |stop| bus.relay(&pool, &lane).run(stop));
+        supervise(&mut loops, telemetry, stop.clone(), move |stop| bus.relay(&connections, &lane).run(stop));
     }
     for (index, served) in bus.subscriptions.iter().enumerate() {
         for (lane, source) in bus.sources(served) {
-            let (bus, pool) = (Arc::clone(bus), pool.clone());
+            let (bus, connections) = (Arc::clone(bus), connections.clone());
             supervise(&mut loops, bus.telemetry.clone(), stop.clone(), move |stop| {
-                InboxRelay::new(pool.clone(), Arc::clone(&lane.broker), source.clone())
+                InboxRelay::new(connections.clone(), Arc::clone(&lane.broker), source.clone())
                     .settings(bus.inbox.clone())
                     .telemetry(bus.telemetry.clone())
                     .run(stop)
             });
         }
-        let (bus, pool) = (Arc::clone(bus), pool.clone());
+        let (bus, connections) = (Arc::clone(bus), connections.clone());
         let telemetry = bus.telemetry.clone();
         supervise(&mut loops, telemetry, stop.clone(), move |stop| {
-            bus.processor(&pool, &bus.subscriptions[index]).run(stop)
+            bus.processor(&connections, &bus.subscriptions[index]).run(stop)
         });
     }
-    let (tended, tended_pool) = (Arc::clone(bus), pool.clone());
+    let tended = Arc::clone(bus);
     supervise(&mut loops, bus.telemetry.clone(), stop, move |stop| {
-        housekeeping::run(Arc::clone(&tended), tended_pool.clone(), stop)
+        housekeeping::run(Arc::clone(&tended), connections.clone(), stop)
     });
 
     shutdown.await;
@@ -103,8 +102,8 @@ fn supervise<F>(
 }
 
 impl<DB: Storage> Inner<DB> {
-    fn relay(&self, pool: &Pool<DB>, lane: &Lane) -> OutboxRelay<DB> {
-        OutboxRelay::new(pool.clone(), Arc::clone(&lane.broker))
+    fn relay(&self, connections: &Connections<DB>, lane: &Lane) -> OutboxRelay<DB> {
+        OutboxRelay::new(connections.clone(), Arc::clone(&lane.broker))
             .store(Arc::clone(&self.store) as _)
             .lane(&lane.name)
             .default_topic(&self.default_topic)
@@ -112,9 +111,9 @@ impl<DB: Storage> Inner<DB> {
             .telemetry(self.telemetry.clone())
     }
 
-    fn processor(&self, pool: &Pool<DB>, served: &Served<DB>) -> InboxProcessor<DB> {
+    fn processor(&self, connections: &Connections<DB>, served: &Served<DB>) -> InboxProcessor<DB> {
         InboxProcessor::new(
-            pool.clone(),
+            connections.clone(),
             served.name.clone(),
             Arc::clone(&served.routes),
             self.states.clone(),

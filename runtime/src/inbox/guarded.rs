@@ -4,15 +4,14 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use sqlx::pool::PoolConnection;
-use sqlx::{Pool, Transaction};
+use sqlx::Transaction;
 
 use super::handler::{HandlerScope, States};
 use super::route::Route;
 use crate::context::EventContext;
 use crate::{crash, wake};
 use crate::error::HandlerError;
-use crate::storage::{GuardOutcome, InboxRow, Storage, StorageError, Trouble};
+use crate::storage::{Connections, GuardOutcome, InboxRow, Storage, StorageError, Trouble};
 
 /// How long a connection may take to say whether its transaction lives after a handler was cut off.
 const VERDICT_WAIT: Duration = Duration::from_millis(500);
@@ -41,13 +40,11 @@ pub(crate) struct Work<'a, DB: Storage> {
 }
 
 /// Runs the handlers of one or several rows in a transaction that also marks them as processed.
-pub(crate) async fn run<DB: Storage>(pool: &Pool<DB>, work: &Work<'_, DB>) -> Result<Ran, StorageError> {
-    // Closed rather than returned to the pool, unless everything went well: also when this future is dropped.
-    let mut conn = Closing { conn: Some(pool.acquire().await?), close: !DB::is_ephemeral(pool) };
-    let ran = match conn.conn.as_mut() {
-        Some(conn) => run_on(&mut **conn, work).await?,
-        None => return Ok(Ran::Stale),
-    };
+pub(crate) async fn run<DB: Storage>(connections: &Connections<DB>, work: &Work<'_, DB>) -> Result<Ran, StorageError> {
+    let mut conn = connections.write().await?;
+    // Unless everything went well; also when this future is dropped.
+    conn.close_unless_kept();
+    let ran = run_on(&mut *conn, work).await?;
     match ran {
         Ran::Committed | Ran::Stale => conn.keep(),
         Ran::Failed(ref error) if !error.is_timeout() => conn.keep(),
@@ -145,27 +142,4 @@ async fn run_handlers<DB: Storage>(
         }
     }
     Ok(())
-}
-
-/// A connection that is closed when it is dropped before someone says that it can be kept.
-struct Closing<DB: Storage> {
-    conn: Option<PoolConnection<DB>>,
-    /// Not where the data would go with it; the rollback that sqlx has queued must do there.
-    close: bool,
-}
-
-impl<DB: Storage> Closing<DB> {
-    fn keep(mut self) {
-        self.conn = None;
-    }
-}
-
-impl<DB: Storage> Drop for Closing<DB> {
-    fn drop(&mut self) {
-        if self.close
-            && let Some(conn) = &mut self.conn
-        {
-            conn.close_on_drop();
-        }
-    }
 }

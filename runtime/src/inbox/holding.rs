@@ -40,7 +40,7 @@ impl<H> Holding<H> {
     /// Announces this instance, renews what is held, and moves towards a fair share.
     pub(super) async fn renew<DB: Storage<Horizon = H>>(&mut self, core: &Core<DB>) -> Result<(), StorageError> {
         let time = core.settings.lease_time;
-        let mut conn = core.pool.acquire().await?;
+        let mut conn = core.connections.write().await?;
         let live = DB::announce(&mut conn, &self.me, time).await?;
         let mut ids: Vec<_> =
             live.iter().filter(|instance| instance.serves(&core.subscription)).map(|instance| instance.id).collect();
@@ -138,7 +138,7 @@ impl<H> Holding<H> {
             return Ok(());
         }
         let fences: Vec<_> = now.iter().filter_map(|number| self.fences.get(number).cloned()).collect();
-        DB::release_leases(&mut *core.pool.acquire().await?, &fences).await?;
+        DB::release_leases(&mut *core.connections.write().await?, &fences).await?;
         self.leaving.retain(|number| !now.contains(number));
         for number in now {
             self.idle.remove(&number);
@@ -153,7 +153,7 @@ impl<H> Holding<H> {
 
     /// Gives everything back and says goodbye.
     pub(super) async fn retire<DB: Storage<Horizon = H>>(&mut self, core: &Core<DB>) -> Result<(), StorageError> {
-        let mut conn = core.pool.acquire().await?;
+        let mut conn = core.connections.write().await?;
         let fences: Vec<_> = std::mem::take(&mut self.fences).into_values().collect();
         self.idle.clear();
         DB::release_leases(&mut conn, &fences).await?;

@@ -17,7 +17,9 @@ pub const CAUSATION_ID: &str = "causationid";
 
 /// The row for a message (rules 14, 19 and 20).
 #[must_use]
-pub fn incoming(message: Message, source: &Source) -> IncomingEvent {
+pub fn incoming(mut message: Message, source: &Source) -> IncomingEvent {
+    // An empty id is none: under it every message of a careless sender would be the same event.
+    message.message_id = message.message_id.filter(|id| !id.is_empty());
     let id = identity(&message, source);
     let message_id = message.message_id.clone().unwrap_or_else(|| id.to_string());
     let mut headers = message.properties;
@@ -126,6 +128,7 @@ mod tests {
         let mut next = message(None);
         next.sequence_number = 8;
         assert_ne!(id_of(message(None)), id_of(next));
+        assert_eq!(id_of(message(Some(""))), id_of(message(None)), "an empty id is none");
     }
 
     #[test]

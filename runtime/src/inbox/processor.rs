@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
-use sqlx::Pool;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -18,7 +17,7 @@ use crate::lease::renew_every;
 use crate::pace::Pace;
 use crate::retry::Backoff;
 use crate::shutdown::Shutdown;
-use crate::storage::{Storage, StorageError};
+use crate::storage::{Connections, Storage, StorageError};
 use crate::telemetry::{IncidentKind, Telemetry};
 use crate::wake;
 
@@ -34,7 +33,7 @@ type Worked<DB> = (Shard<<DB as Storage>::Horizon>, Result<(), StorageError>);
 
 impl<DB: Storage> InboxProcessor<DB> {
     pub(crate) fn new(
-        pool: Pool<DB>,
+        connections: Connections<DB>,
         subscription: String,
         routes: Arc<Routes<DB>>,
         states: States,
@@ -43,7 +42,7 @@ impl<DB: Storage> InboxProcessor<DB> {
     ) -> Self {
         let source = format!("inbox processor of subscription {subscription}");
         let core = Core {
-            pool,
+            connections,
             subscription,
             source,
             routes,
@@ -146,7 +145,7 @@ impl<DB: Storage> Run<DB> {
             .map(|shard| (shard.number, shard.watermark.low()))
             .collect();
         let mut ready = {
-            let mut conn = self.core.pool.acquire().await?;
+            let mut conn = self.core.connections.read().await?;
             DB::ready_shards(&mut conn, &self.core.subscription, &lows).await?
         };
         // No shard goes first every time.

@@ -3,14 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::Pool;
-
 use super::incoming::incoming;
 use super::settings::InboxSettings;
 use crate::broker::{Broker, Delivery, Receiver, Source};
 use crate::retry::Backoff;
 use crate::shutdown::Shutdown;
-use crate::storage::{IncomingEvent, IngestReport, Storage, StorageError};
+use crate::storage::{Connections, IncomingEvent, IngestReport, Storage, StorageError};
 use crate::telemetry::{IncidentKind, Telemetry};
 use crate::{crash, wake};
 
@@ -22,7 +20,7 @@ const RECEIVE_WAIT: Duration = Duration::from_secs(5);
 /// [`EventBus`](crate::EventBus) runs two for each subscription: for its messages, and for its dead-letter queue.
 #[derive(Debug)]
 pub struct InboxRelay<DB: Storage> {
-    pool: Pool<DB>,
+    connections: Connections<DB>,
     broker: Arc<dyn Broker>,
     source: Source,
     name: String,
@@ -33,10 +31,10 @@ pub struct InboxRelay<DB: Storage> {
 impl<DB: Storage> InboxRelay<DB> {
     /// A relay from a source, on a pool that [`Storage::open`] has opened.
     #[must_use]
-    pub fn new(pool: Pool<DB>, broker: Arc<dyn Broker>, source: Source) -> Self {
+    pub fn new(pool: impl Into<Connections<DB>>, broker: Arc<dyn Broker>, source: Source) -> Self {
         let queue = if source.dead_letter_queue { "/$DeadLetterQueue" } else { "" };
         let name = format!("inbox relay of {}{queue}", source.entity());
-        Self { pool, broker, source, name, settings: InboxSettings::default(), telemetry: Telemetry::new() }
+        Self { connections: pool.into(), broker, source, name, settings: InboxSettings::default(), telemetry: Telemetry::new() }
     }
 
     /// Its settings.
@@ -59,7 +57,7 @@ impl<DB: Storage> InboxRelay<DB> {
         let mut backoff = Backoff::new(self.settings.backoff_initial, self.settings.backoff_max);
         while !shutdown.is_stopped() {
             // No message is asked for while the inbox can't be written (rule 19).
-            if let Err(error) = self.store(&[]).await {
+            if let Err(error) = self.probe().await {
                 self.trouble(IncidentKind::DatabaseTrouble, &error, &mut backoff, &mut shutdown).await;
                 continue;
             }
@@ -79,7 +77,10 @@ impl<DB: Storage> InboxRelay<DB> {
             let received = shutdown.or_stop(receiver.receive(self.settings.receive_batch, RECEIVE_WAIT)).await;
             let deliveries = match received {
                 None => return,
-                Some(Ok(deliveries)) if deliveries.is_empty() => continue,
+                Some(Ok(deliveries)) if deliveries.is_empty() => {
+                    backoff.reset();
+                    continue;
+                }
                 Some(Ok(deliveries)) => deliveries,
                 Some(Err(error)) => {
                     return self.trouble(IncidentKind::BrokerUnavailable, &error, backoff, shutdown).await;
@@ -97,29 +98,46 @@ impl<DB: Storage> InboxRelay<DB> {
                     return;
                 }
             }
-            backoff.reset();
             // Only what is committed is settled, and over the link it came by (rule 18).
             if let Err(error) = receiver.complete(&tokens).await {
                 return self.trouble(IncidentKind::BrokerUnavailable, &error, backoff, shutdown).await;
             }
+            backoff.reset();
         }
     }
 
+    /// Asks the database for what storing needs, the right to write to the inbox, with a mark that marks nothing.
+    async fn probe(&self) -> Result<(), StorageError> {
+        DB::mark_processed(&mut *self.connections.write().await?, &[-1]).await?;
+        Ok(())
+    }
+
     async fn store(&self, events: &[IncomingEvent]) -> Result<(), StorageError> {
-        let mut conn = self.pool.acquire().await?;
+        let mut conn = self.connections.write().await?;
         crash::point("inbox.before-ingest");
         let report = DB::ingest(&mut conn, &self.source.subscription, events).await?;
         drop(conn);
         crash::point("inbox.after-ingest");
-        self.tell(report);
+        self.tell(report, events);
         Ok(())
     }
 
-    fn tell(&self, report: IngestReport) {
+    fn tell(&self, report: IngestReport, events: &[IncomingEvent]) {
         if report.inserted > 0 {
             wake::received();
         }
         self.telemetry.counters.duplicates(report.duplicates);
+        for (event, reason) in events.iter().filter_map(|event| Some((event, event.dead.as_ref()?))) {
+            // Where nothing was new, this one was told of when it came first.
+            if report.inserted > 0 {
+                self.telemetry.counters.dead();
+                let incidents = &self.telemetry.incidents;
+                incidents.report_event(IncidentKind::EventDead, &self.name, event.id, &event.name, reason);
+            }
+        }
+        for _ in 0..report.conflicts + report.refused {
+            self.telemetry.counters.dead();
+        }
         if report.conflicts + report.refused > 0 {
             self.telemetry.incidents.report(
                 IncidentKind::EventDead,

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sqlx::Pool;
 use tokio::time::Instant;
 
 use super::guarded::{self, Ran, Work};
@@ -16,7 +15,7 @@ use crate::crash;
 use crate::error::HandlerError;
 use crate::retry::random_unit;
 use crate::shutdown::Shutdown;
-use crate::storage::{Attempt, InboxQuery, InboxRow, Instance, Storage, StorageError, Verdict};
+use crate::storage::{Attempt, Connections, InboxQuery, InboxRow, Instance, Storage, StorageError, Verdict};
 use crate::telemetry::{IncidentKind, Telemetry};
 
 /// How long a worker stays with one shard while others wait.
@@ -27,7 +26,7 @@ const TROUBLE_WAIT: Duration = Duration::from_millis(200);
 /// What all workers of a processor share.
 #[derive(Debug)]
 pub(super) struct Core<DB: Storage> {
-    pub(super) pool: Pool<DB>,
+    pub(super) connections: Connections<DB>,
     pub(super) subscription: String,
     pub(super) source: String,
     pub(super) routes: Arc<Routes<DB>>,
@@ -76,7 +75,7 @@ impl<DB: Storage> Core<DB> {
     async fn page(&self, shard: &mut Shard<DB::Horizon>, stop: &Shutdown) -> Result<bool, StorageError> {
         let blocked = shard.blocked_sessions();
         let (rows, horizon) = {
-            let mut conn = self.pool.acquire().await?;
+            let mut conn = self.connections.read().await?;
             if let Some(horizon) = shard.watermark.unproven().cloned()
                 && DB::has_passed(&mut conn, &horizon).await?
             {
@@ -158,7 +157,7 @@ impl<DB: Storage> Core<DB> {
     async fn run_batch(&self, shard: &mut Shard<DB::Horizon>, rows: &[InboxRow]) -> Result<Step, StorageError> {
         let routed: Vec<_> = rows.iter().filter_map(|row| self.route(row).map(|route| (row, route))).collect();
         let timeout = routed.iter().map(|(_, route)| route.timeout).min().unwrap_or(DB::DEFAULT_HANDLER_TIMEOUT);
-        let ran = guarded::run(&self.pool, &self.work_of(&routed, timeout)).await?;
+        let ran = guarded::run(&self.connections, &self.work_of(&routed, timeout)).await?;
         match ran {
             Ran::Committed => {
                 self.telemetry.counters.processed(rows.len() as u64);
@@ -214,7 +213,7 @@ impl<DB: Storage> Core<DB> {
             }
         }
         let routed = [(row, route)];
-        let ran = guarded::run(&self.pool, &self.work_of(&routed, route.timeout)).await;
+        let ran = guarded::run(&self.connections, &self.work_of(&routed, route.timeout)).await;
         shard.passed(row);
         let counted = i32::from(cautious);
         match ran? {
@@ -288,7 +287,7 @@ impl<DB: Storage> Core<DB> {
 
     async fn record(&self, attempt: &Attempt<'_>) -> Result<bool, StorageError> {
         crash::point("processor.before-attempt");
-        let recorded = DB::record_attempt(&mut *self.pool.acquire().await?, attempt).await;
+        let recorded = DB::record_attempt(&mut *self.connections.write().await?, attempt).await;
         crash::point("processor.after-attempt");
         recorded
     }
@@ -313,7 +312,7 @@ impl<DB: Storage> Core<DB> {
             if first {
                 tracing::info!(subscription = %self.subscription, event = name, "ignored: no handler, as declared");
             }
-            let mut conn = self.pool.acquire().await?;
+            let mut conn = self.connections.write().await?;
             DB::mark_processed(&mut conn, &[row.seq]).await?;
             return Ok(Step::Next);
         }

@@ -1,35 +1,35 @@
 //! The leader of a lane: reads pages, sends batches side by side, marks what was accepted.
 
+mod circuit;
+mod unfinished;
+
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, StreamExt};
-use futures_util::FutureExt;
 use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
+use self::circuit::Circuit;
+pub(super) use self::unfinished::Unfinished;
 use super::plan::Plan;
 use super::relay::OutboxRelay;
 use super::send::{self, Outcome};
 use crate::broker::{BatchLimits, SendError};
-use crate::envelope::EventId;
 use crate::lease::{Lease, renew_every};
 use crate::pace::Pace;
 use crate::retry::Backoff;
 use crate::shutdown::Shutdown;
-use crate::storage::{OutboxQuery, SentRows, Storage, StorageError};
+use crate::storage::{OutboxQuery, OutboxRow, Storage, StorageError};
 use crate::telemetry::IncidentKind;
 use crate::{crash, wake};
 use crate::watermark::Watermark;
 
 /// Rows kept in memory are bounded by this many bytes beside their number.
 const ROOM_BYTES: usize = 32 * 1024 * 1024;
-
-enum Maintenance<'a> {
-    Running(BoxFuture<'a, Option<Duration>>),
-    At(Instant),
-    Never,
-}
+/// Where reading has not come to the end for so many sweeps, it begins again all the same.
+const PATIENT_SWEEPS: u32 = 12;
 
 pub(super) struct Leader<'a, DB: Storage> {
     relay: &'a OutboxRelay<DB>,
@@ -37,23 +37,28 @@ pub(super) struct Leader<'a, DB: Storage> {
     renew_at: Instant,
     sweep_at: Instant,
     watermark: Watermark<DB::Horizon>,
+    /// Whether the last read came to the end.
+    at_end: bool,
+    /// Rows whose delay is over are read after this one.
+    due_after: i64,
     plan: Plan,
-    in_flight: FuturesUnordered<BoxFuture<'a, Outcome>>,
-    /// What the broker does beside sending, under way or to be asked for at a time.
-    maintenance: Maintenance<'a>,
-    /// Accepted by the broker and not yet marked: kept until the mark succeeds (rule 25).
-    accepted: Vec<EventId>,
-    dead: Vec<(EventId, String)>,
-    /// The lane's circuit: closed to new batches until then, and half-open (one batch) after.
-    closed_until: Option<Instant>,
-    half_open: bool,
-    backoff: Backoff,
+    /// Batches under way, with the round of the circuit that each was sent in. Tasks of their own, since they may hold what
+    /// this one waits for, such as a database's turn to write; aborted when dropped.
+    in_flight: JoinSet<(u64, Outcome)>,
+    /// What the broker does beside sending, under way.
+    maintenance: JoinSet<Option<Duration>>,
+    /// When the broker is to be asked for it again.
+    maintain_at: Option<Instant>,
+    unfinished: Unfinished,
+    circuit: Circuit,
+    /// The backoffs of topics that could not take events (rule 24).
+    topics: HashMap<String, Backoff>,
     pace: Pace,
     hint: watch::Receiver<u64>,
 }
 
 impl<'a, DB: Storage> Leader<'a, DB> {
-    pub(super) fn new(relay: &'a OutboxRelay<DB>, lease: Lease) -> Self {
+    pub(super) fn new(relay: &'a OutboxRelay<DB>, lease: Lease, unfinished: Unfinished) -> Self {
         let settings = &relay.settings;
         let now = Instant::now();
         let mut hint = wake::on_published();
@@ -64,37 +69,43 @@ impl<'a, DB: Storage> Leader<'a, DB> {
             renew_at: now + renew_every(settings.lease_time),
             sweep_at: now + settings.sweep,
             watermark: Watermark::new(),
+            at_end: false,
+            due_after: 0,
             plan: Plan::default(),
-            in_flight: FuturesUnordered::new(),
-            maintenance: Maintenance::At(now),
-            accepted: Vec::new(),
-            dead: Vec::new(),
-            closed_until: None,
-            half_open: false,
-            backoff: Backoff::new(settings.backoff_initial, settings.backoff_max),
+            in_flight: JoinSet::new(),
+            maintenance: JoinSet::new(),
+            maintain_at: Some(now),
+            unfinished,
+            circuit: Circuit::new(Backoff::new(settings.backoff_initial, settings.backoff_max)),
+            topics: HashMap::new(),
             pace: Pace::new(settings.poll_interval),
             hint,
         }
     }
 
-    /// Leads until the signal is given or the lease is lost, either of which is `Ok`.
-    pub(super) async fn run(mut self, shutdown: &mut Shutdown) -> Result<(), StorageError> {
+    /// Leads until the signal is given or the lease is lost, either of which is `Ok`. What the database would not take is
+    /// handed back.
+    pub(super) async fn run(mut self, shutdown: &mut Shutdown) -> (Unfinished, Result<(), StorageError>) {
         let led = self.lead(shutdown).await;
         // Whatever ended it: what the broker has accepted is marked, as far as the database lets us.
-        while let Some(outcome) = self.in_flight.next().await {
-            self.settle(outcome);
+        while let Some(ended) = self.in_flight.join_next().await {
+            self.ended(ended);
         }
         let marked = self.mark().await;
-        led?;
-        marked?;
-        let mut conn = self.relay.pool.acquire().await?;
-        DB::release_leases(&mut conn, &[self.lease.fence]).await
+        let mut unfinished = self.unfinished;
+        unfinished.lease = Some(self.lease.fence);
+        let given_back = match &marked {
+            Ok(()) => unfinished.release(&self.relay.connections).await,
+            // The database is not well, so the lease waits for the next try too.
+            Err(_) => Ok(()),
+        };
+        (unfinished, led.and(marked).and(given_back))
     }
 
     async fn lead(&mut self, shutdown: &mut Shutdown) -> Result<(), StorageError> {
         while !shutdown.is_stopped() {
-            while let Some(Some(outcome)) = self.in_flight.next().now_or_never() {
-                self.settle(outcome);
+            while let Some(ended) = self.in_flight.try_join_next() {
+                self.ended(ended);
             }
             self.mark().await?;
             if !self.keep_lease().await? {
@@ -106,7 +117,7 @@ impl<'a, DB: Storage> Leader<'a, DB> {
                 return Ok(());
             }
             let now = Instant::now();
-            if self.plan.release_holds(now) || now >= self.sweep_at {
+            if self.plan.release_holds(now) || self.must_sweep(now) {
                 self.watermark.reset();
                 self.sweep_at = now + self.relay.settings.sweep;
             }
@@ -122,110 +133,118 @@ impl<'a, DB: Storage> Leader<'a, DB> {
         Ok(())
     }
 
+    /// Whether it is time to read from the start again: not before the end was reached, or the rows there would never be
+    /// read where those before them have to wait (rule 5).
+    fn must_sweep(&self, now: Instant) -> bool {
+        let patience = if self.at_end { Duration::ZERO } else { self.relay.settings.sweep * PATIENT_SWEEPS };
+        now >= self.sweep_at + patience
+    }
+
     /// Waits for an outcome, a hint, or the time of the next look.
     async fn wait(&mut self, shutdown: &mut Shutdown) {
         let now = Instant::now();
-        if let Maintenance::At(time) = self.maintenance
-            && time <= now
-        {
-            self.maintenance = Maintenance::Running(self.relay.broker.maintain(self.relay.store.as_ref()));
+        if self.maintain_at.is_some_and(|time| time <= now) {
+            let (broker, store) = (Arc::clone(&self.relay.broker), Arc::clone(&self.relay.store));
+            self.maintain_at = None;
+            self.maintenance.spawn(async move { broker.maintain(store.as_ref()).await });
         }
-        let maintained = async {
-            match &mut self.maintenance {
-                Maintenance::Running(running) => running.await,
-                _ => std::future::pending().await,
-            }
-        };
-        let next = [Some(now + self.pace.nothing(now)), self.plan.next_release(), Some(self.renew_at)]
+        let open_at = self.circuit.shut_until().filter(|until| now < *until);
+        let look_at = now + self.pace.nothing(now);
+        let next = [self.maintain_at, open_at, self.plan.next_release(), Some(self.renew_at)]
             .into_iter()
             .flatten()
-            .min()
-            .unwrap_or(now);
+            .fold(look_at, Instant::min);
         tokio::select! {
             biased;
             () = shutdown.stopped() => {}
-            Some(outcome) = self.in_flight.next(), if !self.in_flight.is_empty() => self.settle(outcome),
-            again = maintained => {
-                self.maintenance = again.map_or(Maintenance::Never, |wait| Maintenance::At(Instant::now() + wait));
+            Some(ended) = self.in_flight.join_next() => self.ended(ended),
+            Some(again) = self.maintenance.join_next() => {
+                // A broker that panicked there is asked again at leisure.
+                let again = again.unwrap_or(Some(self.relay.settings.sweep));
+                self.maintain_at = again.map(|wait| Instant::now() + wait);
             }
             Ok(()) = self.hint.changed() => self.pace.hint(Instant::now()),
             () = tokio::time::sleep_until(next) => {}
         }
     }
 
-    /// Reads one page; `true` when it was full, so that there may be more.
+    /// Reads one page of each kind; `true` when one was full, so that there may be more.
     async fn read(&mut self, now: Instant) -> Result<bool, StorageError> {
         let settings = &self.relay.settings;
         let rows = settings.batch_size * settings.in_flight * 4;
-        if self.is_closed(now) || !self.plan.has_room(rows.max(settings.page_size as usize), ROOM_BYTES) {
+        if self.circuit.is_shut(now) || !self.plan.has_room(rows.max(settings.page_size as usize), ROOM_BYTES) {
             return Ok(false);
         }
-        let mut conn = self.relay.pool.acquire().await?;
+        let mut conn = self.relay.connections.read().await?;
         if let Some(horizon) = self.watermark.unproven()
             && DB::has_passed(&mut conn, &horizon.clone()).await?
         {
             self.watermark.proven();
         }
-        let query = OutboxQuery::new(&self.relay.lane, settings.page_size).after(self.watermark.low());
-        let page = DB::read_outbox(&mut conn, &query).await?;
-        let full = page.len() >= settings.page_size as usize;
+        let query = OutboxQuery::new(&self.relay.lane, settings.page_size);
+        let page = DB::read_outbox(&mut conn, &query.after(self.watermark.low())).await?;
+        let full = |rows: &[OutboxRow]| rows.len() >= settings.page_size as usize;
+        self.at_end = !full(&page);
         if let Some(last) = page.last().map(|row| row.seq) {
             self.watermark.seen(last, DB::horizon(&mut conn).await?);
         }
-        let due = if full {
-            Vec::new()
-        } else {
-            DB::read_outbox(&mut conn, &OutboxQuery::new(&self.relay.lane, settings.page_size).due()).await?
-        };
+        // By pages too: those of a topic that is held must not hide the others (rule 5).
+        let due = DB::read_outbox(&mut conn, &query.after(self.due_after).due()).await?;
+        self.due_after = due.last().filter(|_| full(&due)).map_or(0, |row| row.seq);
+        let more = !self.at_end || full(&due);
         for rows in [page, due] {
             let expired = self.plan.add(rows, &self.relay.default_topic, now);
-            self.dead.extend(expired.into_iter().map(|id| (id, "expired".to_owned())));
+            self.unfinished.dead.extend(expired.into_iter().map(|id| (id, "expired".to_owned())));
         }
-        Ok(full)
-    }
-
-    fn is_closed(&self, now: Instant) -> bool {
-        self.closed_until.is_some_and(|until| now < until)
+        Ok(more)
     }
 
     fn start_batches(&mut self, now: Instant) -> bool {
         let relay = self.relay;
         let limits = relay.broker.limits();
         let limits = BatchLimits::new(limits.bytes, limits.events.min(relay.settings.batch_size));
-        let depth = if self.half_open { 1 } else { relay.settings.in_flight };
+        let depth = self.circuit.depth(relay.settings.in_flight);
+        let round = self.circuit.round();
         let mut started = false;
-        while self.in_flight.len() < depth && !self.is_closed(now) && self.lease.is_good(now) {
+        while self.in_flight.len() < depth && !self.circuit.is_shut(now) && self.lease.is_good(now) {
             let Some(planned) = self.plan.next_batch(limits) else { break };
-            self.in_flight.push(send::send(relay.broker.as_ref(), relay.store.as_ref(), planned).boxed());
+            let (broker, store) = (Arc::clone(&relay.broker), Arc::clone(&relay.store));
+            self.in_flight.spawn(async move { (round, send::send(broker.as_ref(), store.as_ref(), planned).await) });
             started = true;
         }
         started
     }
 
-    fn settle(&mut self, outcome: Outcome) {
+    fn ended(&mut self, ended: Result<(u64, Outcome), JoinError>) {
+        match ended {
+            Ok((round, outcome)) => self.settle(round, outcome),
+            // Sending catches the broker's panics, so this one was aborted together with us.
+            Err(error) => tracing::debug!(%error, "a send ended without an outcome"),
+        }
+    }
+
+    fn settle(&mut self, round: u64, outcome: Outcome) {
         let relay = self.relay;
         self.plan.finished(&outcome.sessions, &outcome.unsent);
         relay.telemetry.counters.sent(outcome.sent.len() as u64);
-        self.accepted.extend(outcome.sent);
-        self.dead.extend(outcome.dead);
+        self.unfinished.accepted.extend(outcome.sent);
+        self.unfinished.dead.extend(outcome.dead);
         let now = Instant::now();
         let Some(failure) = outcome.failure else {
-            self.half_open = false;
-            self.closed_until = None;
-            self.backoff.reset();
+            self.circuit.answered(round);
+            self.topics.remove(&outcome.topic);
             return;
         };
-        let wait = match &failure {
-            SendError::Unavailable { retry_after, .. } => retry_after.unwrap_or_default().max(self.backoff.next()),
-            _ => self.backoff.next(),
-        };
-        let kind = if let SendError::Topic { .. } = failure {
-            self.plan.hold(&outcome.topic, now + wait);
-            IncidentKind::TopicHeld
+        let (kind, wait) = if let SendError::Topic { .. } = failure {
+            // The broker is well; only this topic is not.
+            self.circuit.answered(round);
+            (IncidentKind::TopicHeld, self.hold(&outcome.topic, now))
         } else {
-            self.closed_until = Some(now + wait);
-            self.half_open = true;
-            IncidentKind::BrokerUnavailable
+            let asked = match &failure {
+                SendError::Unavailable { retry_after, .. } => retry_after.unwrap_or_default(),
+                _ => Duration::ZERO,
+            };
+            (IncidentKind::BrokerUnavailable, self.circuit.failed(round, asked, now))
         };
         relay.telemetry.incidents.report(
             kind,
@@ -235,31 +254,25 @@ impl<'a, DB: Storage> Leader<'a, DB> {
         // The order is the table's: everything not under way is read again.
         self.plan.clear();
         self.watermark.reset();
+        self.due_after = 0;
+    }
+
+    /// Holds a topic, each time for longer; batches of it that fail side by side hold it once.
+    fn hold(&mut self, topic: &str, now: Instant) -> Duration {
+        if let Some(until) = self.plan.held_until(topic, now) {
+            return until - now;
+        }
+        let settings = &self.relay.settings;
+        let new = || Backoff::new(settings.backoff_initial, settings.backoff_max);
+        let wait = self.topics.entry(topic.to_owned()).or_insert_with(new).next();
+        self.plan.hold(topic, now + wait);
+        wait
     }
 
     /// Marks what was accepted, and what can never be sent.
     async fn mark(&mut self) -> Result<(), StorageError> {
-        if self.accepted.is_empty() && self.dead.is_empty() {
-            return Ok(());
-        }
-        let relay = self.relay;
-        let mut conn = relay.pool.acquire().await?;
-        if !self.accepted.is_empty() {
-            let keep = if relay.settings.retention.is_some() { SentRows::Keep } else { SentRows::Delete };
-            DB::mark_sent(&mut conn, &self.accepted, keep).await?;
-            crash::point("relay.after-mark");
-            self.plan.forget(&self.accepted);
-            self.accepted.clear();
-        }
-        while let Some((id, reason)) = self.dead.last() {
-            if DB::mark_outbox_dead(&mut conn, *id, reason).await? {
-                relay.telemetry.counters.dead();
-                relay.telemetry.incidents.report_event(IncidentKind::EventDead, &relay.source, *id, "", reason);
-            }
-            self.plan.forget(&[*id]);
-            self.dead.pop();
-        }
-        Ok(())
+        let plan = &mut self.plan;
+        self.unfinished.mark(self.relay, |written| plan.forget(written)).await
     }
 
     /// Renews the lease when it is time; `false` when it is lost.
@@ -269,7 +282,7 @@ impl<'a, DB: Storage> Leader<'a, DB> {
             return Ok(true);
         }
         let time = self.relay.settings.lease_time;
-        let mut conn = self.relay.pool.acquire().await?;
+        let mut conn = self.relay.connections.write().await?;
         let held = DB::renew_leases(&mut conn, std::slice::from_ref(&self.lease.fence), time).await?;
         crash::point("lease.renewed");
         self.lease.renewed(asked, time);

@@ -19,6 +19,8 @@ pub(crate) struct Plan {
     busy: HashSet<String>,
     /// Topics that can't take events, and until when they are left alone.
     held: HashMap<String, Instant>,
+    /// Sessions with an event on a held topic: their later events wait too, whatever their topic (rule 6).
+    blocked: HashSet<String>,
 }
 
 /// A batch to be sent.
@@ -51,7 +53,13 @@ impl Plan {
                 continue;
             }
             let topic = row.envelope.topic.get_or_insert_with(|| default_topic.to_owned());
-            if self.held.get(topic).is_some_and(|until| now < *until) {
+            let held = self.held.get(topic).is_some_and(|until| now < *until);
+            let session = row.envelope.session_id.as_ref();
+            if held || session.is_some_and(|session| self.blocked.contains(session)) {
+                // A delayed event has no place in its session before it is sent.
+                if let Some(session) = session.filter(|_| row.envelope.deliver_at.is_none()) {
+                    self.blocked.insert(session.clone());
+                }
                 continue;
             }
             self.known.insert(row.envelope.id);
@@ -150,11 +158,21 @@ impl Plan {
         });
     }
 
-    /// Lets go of holds that are over; `true` when there was one, so that its rows are read again.
+    /// Until when a topic is held, if it is.
+    pub(crate) fn held_until(&self, topic: &str, now: Instant) -> Option<Instant> {
+        self.held.get(topic).copied().filter(|until| now < *until)
+    }
+
+    /// Lets go of holds that are over; `true` when there was one, so that everything is read again from the start.
     pub(crate) fn release_holds(&mut self, now: Instant) -> bool {
         let before = self.held.len();
         self.held.retain(|_, until| now < *until);
-        self.held.len() < before
+        let released = self.held.len() < before;
+        if released {
+            // Read again in order, rows of topics that are still held block their sessions before a later row is seen.
+            self.blocked.clear();
+        }
+        released
     }
 
     /// When the next hold is over.

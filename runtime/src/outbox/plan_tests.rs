@@ -62,6 +62,23 @@ fn a_held_topic_stops_its_own_rows_only_and_is_read_again() {
 }
 
 #[test]
+fn a_held_topic_keeps_its_sessions_back_on_every_topic() {
+    let now = Instant::now();
+    let later = now + Duration::from_secs(1);
+    let mut plan = Plan::default();
+    plan.hold("a", later);
+    let rows = || vec![row(1, "a", Some("s")), row(2, "b", Some("s")), row(3, "b", Some("other"))];
+    plan.add(rows(), "t", now);
+    assert_eq!(seqs(&plan.next_batch(WIDE).unwrap()), [3], "2 must not leave before 1");
+    plan.add(rows(), "t", now);
+    assert!(plan.next_batch(WIDE).is_none(), "nor when it is read again");
+    assert!(plan.release_holds(later));
+    plan.add(rows(), "t", later);
+    assert_eq!(seqs(&plan.next_batch(WIDE).unwrap()), [1]);
+    assert!(plan.next_batch(WIDE).is_none(), "2 waits for the outcome of 1");
+}
+
+#[test]
 fn a_row_read_twice_is_sent_once() {
     let mut plan = Plan::default();
     plan.add(vec![row(1, "t", None)], "t", Instant::now());

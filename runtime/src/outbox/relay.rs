@@ -3,18 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::Pool;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::leader::Leader;
+use super::leader::{Leader, Unfinished};
 use super::settings::OutboxSettings;
 use crate::broker::Broker;
 use crate::envelope::DEFAULT_LANE;
 use crate::lease::{Lease, renew_every};
 use crate::retry::Backoff;
 use crate::shutdown::Shutdown;
-use crate::storage::{InboxStore, PoolInbox, Storage, StorageError};
+use crate::storage::{Connections, InboxStore, PoolInbox, Storage, StorageError};
 use crate::telemetry::{IncidentKind, Telemetry};
 
 /// The topic of events that name none.
@@ -26,7 +25,7 @@ pub const DEFAULT_TOPIC: &str = "events";
 /// [`EventBus`](crate::EventBus) runs one for each of its lanes.
 #[derive(Debug)]
 pub struct OutboxRelay<DB: Storage> {
-    pub(super) pool: Pool<DB>,
+    pub(super) connections: Connections<DB>,
     pub(super) broker: Arc<dyn Broker>,
     pub(super) store: Arc<dyn InboxStore>,
     pub(super) lane: String,
@@ -39,12 +38,12 @@ pub struct OutboxRelay<DB: Storage> {
 impl<DB: Storage> OutboxRelay<DB> {
     /// A relay of the default lane with default settings, on a pool that [`Storage::open`] has opened.
     #[must_use]
-    pub fn new(pool: Pool<DB>, broker: Arc<dyn Broker>) -> Self {
-        let store = Arc::new(PoolInbox::new(pool.clone()));
+    pub fn new(pool: impl Into<Connections<DB>>, broker: Arc<dyn Broker>) -> Self {
+        let connections = pool.into();
         Self {
-            pool,
+            store: Arc::new(PoolInbox::over(connections.clone())),
+            connections,
             broker,
-            store,
             lane: DEFAULT_LANE.to_owned(),
             source: relay_of(DEFAULT_LANE),
             default_topic: DEFAULT_TOPIC.to_owned(),
@@ -95,7 +94,7 @@ impl<DB: Storage> OutboxRelay<DB> {
     /// When the database can't be asked.
     pub async fn bind(&self) -> Result<Option<String>, StorageError> {
         let identity = self.broker.identity();
-        let bound = DB::bind_lane(&mut *self.pool.acquire().await?, &self.lane, &identity).await?;
+        let bound = DB::bind_lane(&mut *self.connections.write().await?, &self.lane, &identity).await?;
         Ok((bound != identity).then_some(bound))
     }
 
@@ -103,11 +102,19 @@ impl<DB: Storage> OutboxRelay<DB> {
     /// database or the broker is reported, waited out, and never ends it. Dropping the future at any point loses nothing.
     pub async fn run(self, mut shutdown: Shutdown) {
         let mut backoff = Backoff::new(self.settings.backoff_initial, self.settings.backoff_max);
+        // Outlives every leader: an acknowledgement is a fact (rule 25).
+        let mut unfinished = Unfinished::default();
+        let mut bound = false;
         while !shutdown.is_stopped() {
-            let wait = match self.take_lead().await {
+            let wait = match self.take_lead(&mut unfinished, &mut bound).await {
                 Ok(Some(lease)) => {
-                    backoff.reset();
-                    match Leader::new(&self, lease).run(&mut shutdown).await {
+                    let since = Instant::now();
+                    let led = Leader::new(&self, lease, std::mem::take(&mut unfinished)).run(&mut shutdown).await;
+                    unfinished = led.0;
+                    if led.1.is_ok() || since.elapsed() > self.settings.backoff_max {
+                        backoff.reset();
+                    }
+                    match led.1 {
                         Ok(()) => continue,
                         Err(error) => self.trouble(&error, &mut backoff),
                     }
@@ -121,18 +128,32 @@ impl<DB: Storage> OutboxRelay<DB> {
         }
     }
 
-    async fn take_lead(&self) -> Result<Option<Lease>, StorageError> {
+    /// Takes the lead if nobody has it, once what an earlier leader of this relay left is written.
+    async fn take_lead(
+        &self,
+        unfinished: &mut Unfinished,
+        bound: &mut bool,
+    ) -> Result<Option<Lease>, StorageError> {
+        unfinished.mark(self, |_| {}).await?;
+        unfinished.release(&self.connections).await?;
+        if !*bound {
+            // While nobody leads, the last to start has the say; later the holder of the lease has.
+            self.bind().await?;
+            *bound = true;
+        }
         let asked = Instant::now();
         let name = [format!("outbox:{}", self.lane)];
         let time = self.settings.lease_time;
-        let mut conn = self.pool.acquire().await?;
+        let mut conn = self.connections.write().await?;
         let taken = DB::take_leases(&mut conn, &name, Uuid::new_v4(), 1, time).await?;
         let Some(taken) = taken.into_iter().next() else { return Ok(None) };
+        unfinished.lease = Some(taken.fence.clone());
         let identity = self.broker.identity();
         let bound = DB::bind_lane(&mut conn, &self.lane, &identity).await?;
+        drop(conn);
         if bound != identity {
             // Between two brokers nobody can say which one the lane's events are meant for.
-            DB::release_leases(&mut conn, &[taken.fence]).await?;
+            unfinished.release(&self.connections).await?;
             self.telemetry.incidents.report(
                 IncidentKind::Warning,
                 &self.source,
@@ -140,6 +161,7 @@ impl<DB: Storage> OutboxRelay<DB> {
             );
             return Ok(None);
         }
+        unfinished.lease = None;
         tracing::debug!(lane = %self.lane, epoch = taken.fence.epoch, unclean = taken.unclean, "leads the outbox");
         Ok(Some(Lease::new(taken.fence, asked, time)))
     }

@@ -4,6 +4,10 @@ use crate::broker::{Batch, Broker, SendError};
 use crate::envelope::{Envelope, EventId};
 use crate::storage::InboxStore;
 
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+
 use super::plan::Planned;
 use crate::crash;
 
@@ -22,9 +26,21 @@ pub(crate) struct Outcome {
     pub(crate) failure: Option<SendError>,
 }
 
+/// Sends a batch, and takes a panic of the broker for its failure.
+pub(crate) async fn send(broker: &dyn Broker, from: &dyn InboxStore, planned: Planned) -> Outcome {
+    let unknown = Outcome {
+        topic: planned.topic.clone(),
+        sessions: planned.sessions(),
+        unsent: ids(&planned.events).collect(),
+        failure: Some(SendError::Unavailable { reason: "the broker panicked".to_owned(), retry_after: None }),
+        ..Outcome::default()
+    };
+    AssertUnwindSafe(send_parts(broker, from, planned)).catch_unwind().await.unwrap_or(unknown)
+}
+
 /// Sends a batch; splits it where it is too big, and sends on without an event that can never be sent. Parts go one
 /// after the other, so that a session keeps its order.
-pub(crate) async fn send(broker: &dyn Broker, from: &dyn InboxStore, planned: Planned) -> Outcome {
+async fn send_parts(broker: &dyn Broker, from: &dyn InboxStore, planned: Planned) -> Outcome {
     let mut outcome =
         Outcome { sessions: planned.sessions(), topic: planned.topic.clone(), ..Outcome::default() };
     let mut parts = vec![planned.events];

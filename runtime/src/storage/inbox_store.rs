@@ -9,7 +9,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Database, Pool};
 use tokio::sync::OnceCell;
 
-use super::{IncomingEvent, IngestReport, PoolSettings, Storage, StorageError};
+use super::{Connections, IncomingEvent, IngestReport, PoolSettings, Storage, StorageError, Writer};
 use crate::{crash, wake};
 
 /// A local subscription as the publisher's database records it (rule 27).
@@ -111,7 +111,7 @@ pub trait LocalStorage: Database {
 pub struct PoolInbox<DB: Storage> {
     given: Pool<DB>,
     settings: Option<PoolSettings>,
-    opened: OnceCell<Pool<DB>>,
+    opened: OnceCell<Connections<DB>>,
     identity: String,
 }
 
@@ -122,29 +122,40 @@ impl<DB: Storage> PoolInbox<DB> {
         Self { identity: DB::identity(&pool), given: pool, settings: None, opened: OnceCell::new() }
     }
 
+    /// The store of connections that other loops share.
+    #[must_use]
+    pub fn over(connections: Connections<DB>) -> Self {
+        let given = connections.pool().clone();
+        Self { opened: OnceCell::new_with(Some(connections)), ..Self::new(given) }
+    }
+
     /// The store of a user's pool, beside which a small one is opened at the first use.
     #[must_use]
     pub fn beside(pool: Pool<DB>, settings: PoolSettings) -> Self {
         Self { settings: Some(settings), ..Self::new(pool) }
     }
 
-    /// The library's own pool.
+    /// The library's own connections.
     ///
     /// # Errors
-    /// When it can't be opened; the next use tries again.
-    pub async fn pool(&self) -> Result<&Pool<DB>, StorageError> {
+    /// When they can't be opened; the next use tries again.
+    pub async fn connections(&self) -> Result<&Connections<DB>, StorageError> {
         self.opened
             .get_or_try_init(|| async {
-                match &self.settings {
-                    Some(settings) => DB::open(&self.given, settings).await,
-                    None => Ok(self.given.clone()),
-                }
+                Ok(match &self.settings {
+                    Some(settings) => DB::open(&self.given, settings).await?.into(),
+                    None => self.given.clone().into(),
+                })
             })
             .await
     }
 
-    async fn conn(&self) -> Result<PoolConnection<DB>, StorageError> {
-        Ok(self.pool().await?.acquire().await?)
+    async fn read(&self) -> Result<PoolConnection<DB>, StorageError> {
+        self.connections().await?.read().await
+    }
+
+    async fn write(&self) -> Result<Writer<DB>, StorageError> {
+        self.connections().await?.write().await
     }
 }
 
@@ -160,7 +171,7 @@ impl<DB: Storage> InboxStore for PoolInbox<DB> {
     ) -> BoxFuture<'a, Result<IngestReport, StorageError>> {
         Box::pin(async move {
             crash::point("inbox.before-ingest");
-            let report = DB::ingest(&mut *self.conn().await?, subscription, events).await?;
+            let report = DB::ingest(&mut *self.write().await?, subscription, events).await?;
             crash::point("inbox.after-ingest");
             if report.inserted > 0 {
                 wake::received();
@@ -175,12 +186,12 @@ impl<DB: Storage> InboxStore for PoolInbox<DB> {
         subscriptions: &'a [LocalSubscription],
     ) -> BoxFuture<'a, Result<(), StorageError>> {
         Box::pin(async move {
-            DB::record_subscriptions(&mut *self.conn().await?, store, subscriptions).await
+            DB::record_subscriptions(&mut *self.write().await?, store, subscriptions).await
         })
     }
 
     fn subscriptions(&self) -> BoxFuture<'_, Result<Vec<LocalSubscription>, StorageError>> {
-        Box::pin(async move { DB::subscriptions(&mut *self.conn().await?).await })
+        Box::pin(async move { DB::subscriptions(&mut *self.read().await?).await })
     }
 
     fn owe<'a>(
@@ -189,14 +200,14 @@ impl<DB: Storage> InboxStore for PoolInbox<DB> {
         subscription: &'a str,
         events: &'a [IncomingEvent],
     ) -> BoxFuture<'a, Result<(), StorageError>> {
-        Box::pin(async move { DB::owe(&mut *self.conn().await?, store, subscription, events).await })
+        Box::pin(async move { DB::owe(&mut *self.write().await?, store, subscription, events).await })
     }
 
     fn owed<'a>(&'a self, store: &'a str, limit: u32) -> BoxFuture<'a, Result<Vec<OwedEvent>, StorageError>> {
-        Box::pin(async move { DB::owed(&mut *self.conn().await?, store, limit).await })
+        Box::pin(async move { DB::owed(&mut *self.read().await?, store, limit).await })
     }
 
     fn paid<'a>(&'a self, seqs: &'a [i64]) -> BoxFuture<'a, Result<(), StorageError>> {
-        Box::pin(async move { DB::paid(&mut *self.conn().await?, seqs).await })
+        Box::pin(async move { DB::paid(&mut *self.write().await?, seqs).await })
     }
 }

@@ -5,6 +5,7 @@
 //! row's database (SEMANTICS.md, rule 29), so durations go in and no instant does.
 
 mod admin;
+mod connections;
 mod error;
 mod inbox_store;
 mod lease;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use sqlx::{Pool, Transaction};
 
 pub use admin::{AdminStorage, DeadRow, DeadRowFilter, OutboxCounts, InboxCounts, StateCounts, Table};
+pub use connections::{Connections, Writer};
 pub use error::{StorageError, Trouble};
 pub use inbox_store::{InboxStore, LocalStorage, LocalSubscription, OwedEvent, PoolInbox};
 pub use lease::{Fence, Handled, Instance, LeaseStorage, TakenLease};

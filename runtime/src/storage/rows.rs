@@ -13,7 +13,7 @@ use crate::envelope::{Envelope, EventId, Headers};
 pub struct OutboxQuery<'a> {
     /// The lane.
     pub lane: &'a str,
-    /// Rows with a greater sequence number only.
+    /// Rows with a greater sequence number only; of delayed rows, those that became due after that one did.
     pub after: i64,
     /// At most so many.
     pub limit: u32,

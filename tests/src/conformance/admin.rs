@@ -186,6 +186,7 @@ pub async fn dead_rows_are_paged_and_filtered<F: Fixture>() {
     loop {
         let page = dead(&fixture, Table::Outbox, &filter).await;
         let Some(last) = page.last() else { break };
+        assert!(last.seq > filter.after, "a page that starts again");
         filter.after = last.seq;
         pages.push(bodies(page));
     }

@@ -20,6 +20,7 @@ pub async fn rows_are_read_in_order_and_paged<F: Fixture>() {
         .await;
         assert!(page.len() <= 10);
         let Some(last) = page.last() else { break };
+        assert!(last.seq > after, "a page that starts again");
         after = last.seq;
         seen.extend(page.into_iter().map(|row| row.event.id));
     }

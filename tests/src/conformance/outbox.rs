@@ -92,6 +92,7 @@ pub async fn pages_meet_without_a_gap<F: Fixture>() {
         let page = read_outbox(&fixture, OutboxQuery::new("default", 10).after(after)).await;
         assert!(page.len() <= 10);
         let Some(last) = page.last() else { break };
+        assert!(last.seq > after, "a page that starts again");
         after = last.seq;
         seen.extend(page.into_iter().map(|row| row.envelope.data));
     }

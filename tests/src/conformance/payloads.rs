@@ -94,6 +94,15 @@ pub async fn bytes_survive_the_inbox<F: Fixture>() {
         .map(|row| row.event.body)
         .collect();
     assert_eq!(found, bodies);
+    let mut nul = of_session("nul", "");
+    nul.body = Body::Text("a\0b".to_owned());
+    ingest(&fixture, &[nul]).await;
+    let found = inbox_of(&fixture, "nul").await.remove(0).event.body;
+    assert_eq!(
+        found,
+        Body::Raw(b"a\0b".to_vec()),
+        "no database is asked to keep NUL in a text"
+    );
     let mut dead = of_session("s", "");
     dead.body = bodies[0].clone();
     dead.dead = Some("no JSON".to_owned());

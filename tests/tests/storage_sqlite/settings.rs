@@ -8,7 +8,7 @@ use distributed_events::storage::{AdminStorage, OutboxQuery, PoolSettings, Stora
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Sqlite, SqliteConnection};
 use tempfile::TempDir;
-use tests::conformance::{Fixture, SUBSCRIPTION, of_session, report};
+use tests::conformance::{Fixture, SUBSCRIPTION, of_session, pending, report};
 
 use crate::{File, passes};
 
@@ -83,6 +83,23 @@ async fn eight_processes_migrate_an_empty_file_at_once() {
         [1]
     );
     assert!(Sqlite::check(&mut conn).await.unwrap().is_empty(), "WAL and FULL");
+}
+
+/// Changing the mode of a file that another writes to fails at once, whatever the busy timeout is.
+#[tokio::test]
+async fn a_writer_delays_the_migration_and_no_more() {
+    let file = File::empty().await;
+    let mut writer = file.pool().begin_with(Sqlite::BEGIN).await.unwrap();
+    let users = file.another_pool().await;
+    let migration = tokio::spawn(async move { Sqlite::migrate(&users).await });
+    // Enough to do for the migration to run into the writer.
+    for _ in 0..2_000 {
+        File::numbers(&mut writer, "SELECT count(*) FROM sqlite_schema").await;
+    }
+    assert!(!migration.is_finished(), "the writer holds the file");
+    writer.commit().await.unwrap();
+    migration.await.unwrap().unwrap();
+    assert!(Sqlite::check(&mut *file.conn().await).await.unwrap().is_empty());
 }
 
 /// Rule 22: additive changes run side by side, breaking ones say so.
@@ -181,6 +198,28 @@ async fn the_journal_mode_is_set_and_checked() {
         warnings.len() == 1 && warnings[0].contains("journal_mode"),
         "{warnings:?}"
     );
+}
+
+/// Other languages publish with the columns of the specification and nothing else.
+#[tokio::test]
+async fn plain_sql_may_publish() {
+    let file = File::fresh().await;
+    file.execute("INSERT INTO outbox (id, event_type, event_data) VALUES (randomblob(16), 'a', '{}')")
+        .await;
+    let rows = pending(&file).await;
+    assert_eq!((rows.len(), rows[0].envelope.version), (1, 1));
+    assert!(rows[0].envelope.headers.is_empty());
+    assert!(rows[0].envelope.created_at > std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+}
+
+/// A start-up that holds its only connection.
+#[tokio::test]
+async fn a_pool_that_is_used_up_is_migrated() {
+    let file = File::empty().await;
+    let users = file.another_pool().await;
+    let _held = users.acquire().await.unwrap();
+    Sqlite::migrate(&users).await.unwrap();
+    assert!(pending(&file).await.is_empty());
 }
 
 /// In memory the user's connections are the database.

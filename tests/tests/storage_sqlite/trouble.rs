@@ -99,7 +99,7 @@ async fn troubles_are_told_apart() {
         .await
         .unwrap_err();
     assert!(passes(&error), "{error:?}");
-    drop(writer);
+    writer.rollback().await.unwrap();
     for sql in ["SELECT nothing", "INSERT INTO outbox (id) VALUES (NULL)"] {
         let error = File::run(&mut conn, sql).await.unwrap_err();
         assert_eq!(Sqlite::trouble(&error), Trouble::Lasting, "{error}");

@@ -52,24 +52,24 @@ pub(super) const DEAD_INBOX: &str = "SELECT seq, id, subscription AS owner, even
     ORDER BY seq LIMIT ?4";
 
 /// With a delay it is a delayed row from then on, outside the pending scan, and blocks nobody.
-const REQUEUE_OUTBOX: &str = concat!(
+pub(super) const REQUEUE_OUTBOX: &str = concat!(
     "UPDATE outbox NOT INDEXED SET status = 'pending', attempts = 0, next_attempt_at = NULL, processed_at = NULL, ",
     "deliver_at = iif(?2 > 0, ",
     now!(),
     " + ?2, NULL) WHERE status = 'dead' AND seq IN (SELECT value FROM json_each(?1))"
 );
 
-const REQUEUE_INBOX: &str = concat!(
+pub(super) const REQUEUE_INBOX: &str = concat!(
     "UPDATE inbox NOT INDEXED SET status = 'pending', attempts = 0, processed_at = NULL, ",
     "next_attempt_at = iif(?2 > 0, ",
     now!(),
     " + ?2, NULL) WHERE status = 'dead' AND seq IN (SELECT value FROM json_each(?1))"
 );
 
-const DISCARD_OUTBOX: &str =
+pub(super) const DISCARD_OUTBOX: &str =
     "DELETE FROM outbox NOT INDEXED WHERE status = 'dead' AND seq IN (SELECT value FROM json_each(?1))";
 
-const DISCARD_INBOX: &str = concat!(
+pub(super) const DISCARD_INBOX: &str = concat!(
     "UPDATE inbox NOT INDEXED SET status = 'discarded', processed_at = ",
     now!(),
     " WHERE status = 'dead' AND seq IN (SELECT value FROM json_each(?1))"

@@ -33,21 +33,21 @@ macro_rules! fenced {
     };
 }
 
-const RETRY: &str = concat!(
+pub(super) const RETRY: &str = concat!(
     "UPDATE inbox SET attempts = max(attempts + ?2, 0), last_error = coalesce(?3, last_error), next_attempt_at = ",
     now!(),
     " + ?7",
     fenced!()
 );
 
-const DEAD: &str = concat!(
+pub(super) const DEAD: &str = concat!(
     "UPDATE inbox SET attempts = max(attempts + ?2, 0), last_error = coalesce(?3, last_error), status = 'dead', ",
     "processed_at = ",
     now!(),
     fenced!()
 );
 
-const DEAD_AFTER_END: &str = concat!(
+pub(super) const DEAD_AFTER_END: &str = concat!(
     "UPDATE inbox SET attempts = max(attempts + ?2, 0), last_error = coalesce(?3, last_error), status = 'dead', ",
     "processed_at = ",
     now!(),

@@ -6,7 +6,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, Pool, Row, Sqlite, SqliteConnection};
 use tokio::time::Instant;
 
-use super::pool::{BUSY, begin, code, file_of};
+use super::pool::{BUSY, MEMORY, begin, code, file_of, memory};
 use crate::storage::StorageError;
 
 /// A version of the tables.
@@ -39,13 +39,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const OLDEST_SQLITE: (u32, u32) = (3, 42);
 
 pub(super) async fn migrate(pool: &Pool<Sqlite>) -> Result<(), StorageError> {
-    let mut pooled = pool.acquire().await?;
-    if file_of(&mut pooled).await == MEMORY {
-        return apply(&mut pooled).await;
+    let given = pool.connect_options();
+    if memory(&given).is_some() {
+        return apply(&mut *pool.acquire().await?).await;
     }
-    // A pool of one connection is in use by its owner while we wait for others.
-    drop(pooled);
-    let options = SqliteConnectOptions::clone(&pool.connect_options()).busy_timeout(PATIENCE);
+    // A connection of its own: all of the pool's may be in use, also by whoever calls this.
+    let options = SqliteConnectOptions::clone(&given).busy_timeout(PATIENCE);
     // The user's options may change the journal mode on connecting, which needs the file alone.
     let deadline = Instant::now() + PATIENCE;
     let mut conn = loop {
@@ -58,8 +57,6 @@ pub(super) async fn migrate(pool: &Pool<Sqlite>) -> Result<(), StorageError> {
     conn.close().await?;
     result
 }
-
-const MEMORY: &str = "sqlite::memory:";
 
 async fn prepare(conn: &mut SqliteConnection) -> Result<(), StorageError> {
     // Readers never wait for the writer in this mode, and it belongs to the file. Where the file can't have it the check

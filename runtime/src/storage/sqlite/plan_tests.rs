@@ -183,6 +183,24 @@ async fn retention_is_a_range_of_an_index() {
 }
 
 #[tokio::test]
+async fn single_rows_are_written_by_seq() {
+    let outbox = "SEARCH outbox USING INTEGER PRIMARY KEY (rowid=?)";
+    let inbox = "SEARCH inbox USING INTEGER PRIMARY KEY (rowid=?)";
+    for sql in [admin::REQUEUE_OUTBOX, admin::DISCARD_OUTBOX] {
+        assert_steps(sql, &[outbox]).await;
+    }
+    for sql in [
+        admin::REQUEUE_INBOX,
+        admin::DISCARD_INBOX,
+        inbox::RETRY,
+        inbox::DEAD,
+        inbox::DEAD_AFTER_END,
+    ] {
+        assert_steps(sql, &[inbox]).await;
+    }
+}
+
+#[tokio::test]
 async fn leases_are_found_by_name() {
     for pool in databases().await {
         let plan = plan(&pool, lease::TAKE).await;

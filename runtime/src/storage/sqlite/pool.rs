@@ -125,11 +125,19 @@ pub(super) async fn named<T>(
     }
 }
 
+/// Only tables of ours: a trigger of the user's may miss one of the user's.
 fn is_missing_table(error: &sqlx::Error) -> bool {
-    error
-        .as_database_error()
-        .is_some_and(|error| error.message().starts_with("no such table: "))
+    error.as_database_error().is_some_and(|error| {
+        let table = error.message().strip_prefix("no such table: ");
+        table.is_some_and(|table| {
+            let table = table.strip_prefix("main.").unwrap_or(table);
+            table == "outbox" || table == "inbox" || table.starts_with("distributed_events_")
+        })
+    })
 }
+
+/// What [`file_of`] calls a database that has no file.
+pub(super) const MEMORY: &str = "sqlite::memory:";
 
 /// The database of a connection; an empty file name is an in-memory one.
 pub(super) async fn file_of(conn: &mut SqliteConnection) -> String {
@@ -137,7 +145,7 @@ pub(super) async fn file_of(conn: &mut SqliteConnection) -> String {
     let row = sqlx::query(sql).fetch_one(conn).await;
     match row.and_then(|row| row.try_get::<Option<String>, _>(0)) {
         Ok(Some(file)) if !file.is_empty() => format!("sqlite:{file}"),
-        _ => "sqlite::memory:".to_owned(),
+        _ => MEMORY.to_owned(),
     }
 }
 
@@ -150,7 +158,7 @@ pub(super) fn is_memory(options: &Arc<SqliteConnectOptions>) -> bool {
 }
 
 /// A name of the database if it lives in memory: shared by its name within the process, else the pool's own.
-fn memory(options: &Arc<SqliteConnectOptions>) -> Option<String> {
+pub(super) fn memory(options: &Arc<SqliteConnectOptions>) -> Option<String> {
     let name = options.get_filename().to_string_lossy();
     let (in_memory, shared) = flags(options);
     let uri = name.strip_prefix("file:");

@@ -1,0 +1,100 @@
+//! The library's own connections to a database.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use sqlx::Pool;
+use sqlx::pool::PoolConnection;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use super::{Storage, StorageError};
+
+/// The library's own pool, and the queue in which its writers wait where a database has one writer at a time.
+///
+/// SQLite itself has no such queue: whoever finds it locked sleeps and tries again, up to 100 ms later, however often the
+/// lock was free in between.
+#[derive(Debug)]
+pub struct Connections<DB: Storage> {
+    pool: Pool<DB>,
+    turn: Arc<Mutex<()>>,
+}
+
+impl<DB: Storage> Clone for Connections<DB> {
+    fn clone(&self) -> Self {
+        Self { pool: self.pool.clone(), turn: Arc::clone(&self.turn) }
+    }
+}
+
+impl<DB: Storage> From<Pool<DB>> for Connections<DB> {
+    fn from(pool: Pool<DB>) -> Self {
+        Self { pool, turn: Arc::default() }
+    }
+}
+
+impl<DB: Storage> Connections<DB> {
+    pub(super) const fn pool(&self) -> &Pool<DB> {
+        &self.pool
+    }
+
+    /// A connection to read with.
+    ///
+    /// # Errors
+    /// When none can be had.
+    pub async fn read(&self) -> Result<PoolConnection<DB>, StorageError> {
+        Ok(self.pool.acquire().await?)
+    }
+
+    /// A connection to write with; keep it no longer than the write takes.
+    ///
+    /// # Errors
+    /// When none can be had.
+    pub async fn write(&self) -> Result<Writer<DB>, StorageError> {
+        let turn = if DB::SINGLE_WRITER { Some(Arc::clone(&self.turn).lock_owned().await) } else { None };
+        let conn = self.pool.acquire().await?;
+        Ok(Writer { conn, close: false, can_close: !DB::is_ephemeral(&self.pool), _turn: turn })
+    }
+}
+
+/// A connection whose turn it is to write.
+#[derive(Debug)]
+pub struct Writer<DB: Storage> {
+    conn: PoolConnection<DB>,
+    close: bool,
+    /// Not where the data would go with the connection.
+    can_close: bool,
+    _turn: Option<OwnedMutexGuard<()>>,
+}
+
+impl<DB: Storage> Writer<DB> {
+    /// Lets the connection be closed when it is dropped, unless it is [kept](Self::keep) before.
+    pub(crate) fn close_unless_kept(&mut self) {
+        self.close = self.can_close;
+    }
+
+    /// Lets the connection go back to the pool.
+    pub(crate) fn keep(&mut self) {
+        self.close = false;
+    }
+}
+
+impl<DB: Storage> Deref for Writer<DB> {
+    type Target = DB::Connection;
+
+    fn deref(&self) -> &Self::Target {
+        &self.conn
+    }
+}
+
+impl<DB: Storage> DerefMut for Writer<DB> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.conn
+    }
+}
+
+impl<DB: Storage> Drop for Writer<DB> {
+    fn drop(&mut self) {
+        if self.close {
+            self.conn.close_on_drop();
+        }
+    }
+}
