@@ -29,6 +29,8 @@ pub(crate) fn expand(attribute: TokenStream, item: TokenStream) -> TokenStream {
     let added = match (errors.finish(), &model) {
         (Ok(()), Some(model)) => expand::handler(model, &keys),
         (Ok(()), None) => TokenStream::new(),
+        // In an `impl` nothing can stand beside the function.
+        (Err(found), _) if function.sig.receiver().is_some() => found,
         (Err(found), _) => {
             let stub = expand::stub(&function, &keys);
             quote! { #found #stub }

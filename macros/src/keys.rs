@@ -111,7 +111,7 @@ where
         .base10_parse()
         .map_err(|_| syn::Error::new(literal.span(), format!("`{key}` is too big: write a number like {example}")))?;
     if number < least {
-        return Err(syn::Error::new(literal.span(), format!("`{key}` must be at least {least}")));
+        return Err(syn::Error::new(literal.span(), format!("`{key}` must be at least {least}: write `{key} = {example}`, or leave it out")));
     }
     Ok(number)
 }

@@ -75,7 +75,7 @@ mod tests {
         pace.hint(now);
         let waits = waits(&mut pace, now, 18);
         assert_eq!(waits[..5], [1, 2, 4, 8, 8]);
-        assert_eq!(waits[17], 40, "{waits:?}");
+        assert_eq!(waits[17], 32, "{waits:?}");
     }
 
     #[test]

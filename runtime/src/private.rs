@@ -35,18 +35,36 @@ where
 /// As for [`DistributedEvent::decode`].
 pub fn decode_or_upcast<E, Old>(version: u32, body: &[u8]) -> Result<E, DecodeError>
 where
-    E: DistributedEvent + From<Old>,
+    E: DistributedEvent + UpcastFrom<Old>,
     Old: DistributedEvent,
 {
     if version == E::VERSION {
         from_json(body)
     } else if version <= Old::VERSION {
-        Old::decode(version, body).map(E::from).map_err(|error| match error {
+        Old::decode(version, body).map(E::upcast).map_err(|error| match error {
             DecodeError::Version { .. } => DecodeError::version::<E>(version),
             other => other,
         })
     } else {
         Err(DecodeError::version::<E>(version))
+    }
+}
+
+/// What `upcast_from` needs: a conversion from the older event.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be upcast from `{Old}`",
+    label = "no conversion from this type",
+    note = "write `impl From<{Old}> for {Self}`"
+)]
+pub trait UpcastFrom<Old> {
+    /// The newer event.
+    fn upcast(old: Old) -> Self;
+}
+
+#[diagnostic::do_not_recommend]
+impl<E: From<Old>, Old> UpcastFrom<Old> for E {
+    fn upcast(old: Old) -> Self {
+        Self::from(old)
     }
 }
 

@@ -10,7 +10,7 @@ pub mod script;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use distributed_events::broker::{
     Batch, BatchLimits, Message, ReceiveError, Receiver, SendError, Service, Source,
@@ -50,6 +50,8 @@ pub(crate) struct State {
 /// A batch as the broker has seen it, in the order of arrival.
 #[derive(Clone, Debug)]
 pub struct SentBatch {
+    /// When it arrived.
+    pub at: Instant,
     /// The topic.
     pub topic: String,
     /// The events.
@@ -174,6 +176,7 @@ impl State {
             .collect();
         self.under_way.push(self.batches.len());
         self.batches.push(SentBatch {
+            at: Instant::now(),
             topic: batch.topic.to_owned(),
             ids: events.iter().map(|event| event.id).collect(),
             bodies: events.iter().map(|event| event.data.clone()).collect(),

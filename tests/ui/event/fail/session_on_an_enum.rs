@@ -1,0 +1,13 @@
+#![allow(unused)]
+
+use distributed_events::DistributedEvent;
+use serde::{Deserialize, Serialize};
+
+#[derive(DistributedEvent, Serialize, Deserialize)]
+#[event(session = order_id)]
+enum OrderChanged {
+    Placed { order_id: i64 },
+    Paid { order_id: i64 },
+}
+
+fn main() {}

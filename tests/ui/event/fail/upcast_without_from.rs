@@ -1,0 +1,16 @@
+#![allow(unused)]
+
+use distributed_events::DistributedEvent;
+use serde::{Deserialize, Serialize};
+
+#[derive(DistributedEvent, Serialize, Deserialize)]
+#[event(name = "order-placed")]
+struct OrderPlacedV1;
+
+#[derive(DistributedEvent, Serialize, Deserialize)]
+#[event(name = "order-placed", version = 2, upcast_from = OrderPlacedV1)]
+struct OrderPlaced {
+    order_id: i64,
+}
+
+fn main() {}

@@ -1,0 +1,21 @@
+#![allow(unused)]
+
+use distributed_events::{DistributedEvent, EventContext, HandlerError, State, event_handler};
+use serde::{Deserialize, Serialize};
+use sqlx::{Sqlite, Transaction};
+
+#[derive(DistributedEvent, Serialize, Deserialize)]
+struct OrderPlaced {
+    order_id: i64,
+}
+
+#[event_handler(subscription = "", retries = 5)]
+fn charge(order: OrderPlaced) -> Result<(), HandlerError> {
+    Ok(())
+}
+
+fn register(builder: distributed_events::BusBuilder<Sqlite>) -> distributed_events::BusBuilder<Sqlite> {
+    builder.handler::<charge>()
+}
+
+fn main() {}
