@@ -9,12 +9,12 @@ use crate::{Failure, report};
 
 #[derive(DistributedEvent, Serialize, Deserialize)]
 #[event(name = "billing.card-charged", topic = "payments", session = order_id)]
-pub struct CardCharged {
-    pub order_id: i64,
-    pub cents: i64,
+pub(crate) struct CardCharged {
+    pub(crate) order_id: i64,
+    pub(crate) cents: i64,
 }
 
-pub async fn create_tables(pool: &SqlitePool) -> Result<(), Failure> {
+pub(crate) async fn create_tables(pool: &SqlitePool) -> Result<(), Failure> {
     // No unique key on order_id, on purpose: a charge made twice must show.
     sqlx::query("CREATE TABLE IF NOT EXISTS charges (order_id INTEGER NOT NULL, cents INTEGER NOT NULL)")
         .execute(pool)

@@ -9,13 +9,13 @@ use crate::{Failure, report};
 
 #[derive(DistributedEvent, Serialize, Deserialize)]
 #[event(name = "ordering.order-placed", topic = "orders", session = order_id)]
-pub struct OrderPlaced {
-    pub order_id: i64,
-    pub total_cents: i64,
-    pub card: String,
+pub(crate) struct OrderPlaced {
+    pub(crate) order_id: i64,
+    pub(crate) total_cents: i64,
+    pub(crate) card: String,
 }
 
-pub async fn create_tables(pool: &SqlitePool) -> Result<(), Failure> {
+pub(crate) async fn create_tables(pool: &SqlitePool) -> Result<(), Failure> {
     sqlx::query(
         "CREATE TABLE IF NOT EXISTS orders (order_id INTEGER PRIMARY KEY, total_cents INTEGER NOT NULL,
             card TEXT NOT NULL, paid_cents INTEGER NOT NULL DEFAULT 0, payments INTEGER NOT NULL DEFAULT 0)",
@@ -27,14 +27,14 @@ pub async fn create_tables(pool: &SqlitePool) -> Result<(), Failure> {
 
 /// What came of the input.
 #[derive(Default)]
-pub struct Placed {
-    pub published: u64,
-    pub known: u64,
-    pub malformed: u64,
+pub(crate) struct Placed {
+    pub(crate) published: u64,
+    pub(crate) known: u64,
+    pub(crate) malformed: u64,
 }
 
 /// Reads orders, one JSON object a line. An order that an earlier run has written is not written again.
-pub async fn place_orders(
+pub(crate) async fn place_orders(
     bus: &EventBus<Sqlite>,
     pool: &SqlitePool,
     input: &str,

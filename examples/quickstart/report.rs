@@ -14,24 +14,30 @@ use crate::ordering::Placed;
 
 /// How long events took from the publisher's commit to the end of their handler.
 #[derive(Clone, Default)]
-pub struct Latencies {
-    inner: Arc<Mutex<(HashMap<i64, Instant>, Vec<Duration>)>>,
+pub(crate) struct Latencies {
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    committed: HashMap<i64, Instant>,
+    taken: Vec<Duration>,
 }
 
 impl Latencies {
-    pub fn committed(&self, order_id: i64) {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).0.insert(order_id, Instant::now());
+    pub(crate) fn committed(&self, order_id: i64) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).committed.insert(order_id, Instant::now());
     }
 
-    pub fn handled(&self, order_id: i64) {
+    pub(crate) fn handled(&self, order_id: i64) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(committed) = inner.0.remove(&order_id) {
-            inner.1.push(committed.elapsed());
+        if let Some(committed) = inner.committed.remove(&order_id) {
+            inner.taken.push(committed.elapsed());
         }
     }
 
     fn percentile(&self, share: f64) -> String {
-        let mut taken = self.inner.lock().unwrap_or_else(PoisonError::into_inner).1.clone();
+        let mut taken = self.inner.lock().unwrap_or_else(PoisonError::into_inner).taken.clone();
         taken.sort_unstable();
         let index = (taken.len() as f64 * share) as usize;
         taken.get(index.min(taken.len().saturating_sub(1))).map_or_else(|| "-".to_owned(), |taken| format!("{taken:.1?}"))
@@ -39,7 +45,7 @@ impl Latencies {
 }
 
 /// Shows on a terminal what is going on, until it is dropped.
-pub async fn progress(ordering: &EventBus<Sqlite>, billing: &EventBus<Sqlite>) -> std::convert::Infallible {
+pub(crate) async fn progress(ordering: &EventBus<Sqlite>, billing: &EventBus<Sqlite>) -> std::convert::Infallible {
     let live = std::io::stderr().is_terminal();
     loop {
         if live {
@@ -51,7 +57,7 @@ pub async fn progress(ordering: &EventBus<Sqlite>, billing: &EventBus<Sqlite>) -
 }
 
 /// Waits until no event is on its way: looking along the way an event takes, none can slip past.
-pub async fn wait_until_settled(ordering_db: &SqlitePool, billing_db: &SqlitePool) -> Result<(), Failure> {
+pub(crate) async fn wait_until_settled(ordering_db: &SqlitePool, billing_db: &SqlitePool) -> Result<(), Failure> {
     loop {
         let mut waiting = 0;
         for (outbox, inbox) in [(ordering_db, billing_db), (billing_db, ordering_db)] {
@@ -69,7 +75,7 @@ pub async fn wait_until_settled(ordering_db: &SqlitePool, billing_db: &SqlitePoo
 }
 
 /// Prints the table and the reconciliation; `false` when the books don't agree.
-pub async fn print(
+pub(crate) async fn print(
     ordering_db: &SqlitePool,
     billing_db: &SqlitePool,
     placed: Placed,

@@ -103,7 +103,7 @@ pub(crate) fn text(key: &Ident, input: ParseStream<'_>, example: &str, max: usiz
 /// `= number`, at least `least`.
 pub(crate) fn number<T>(key: &Ident, input: ParseStream<'_>, example: &str, least: T) -> syn::Result<T>
 where
-    T: std::str::FromStr + PartialOrd + std::fmt::Display,
+    T: Copy + std::str::FromStr + PartialOrd + std::fmt::Display,
     T::Err: std::fmt::Display,
 {
     let literal: LitInt = value(key, input, example)?;

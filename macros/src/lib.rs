@@ -26,7 +26,7 @@ use proc_macro::TokenStream;
 /// | `max_size = 1_000_000` | largest encoded size in bytes | 240 KiB |
 /// | `crate = path` | where `distributed-events` is, if renamed | `::distributed_events` |
 ///
-/// ```ignore
+/// ```text
 /// #[derive(DistributedEvent, Serialize, Deserialize)]
 /// #[event(name = "ordering.order-placed", topic = "orders", session = order_id)]
 /// struct OrderPlaced { order_id: i64, total_cents: i64 }
@@ -50,7 +50,7 @@ pub fn derive_distributed_event(input: TokenStream) -> TokenStream {
 /// The function takes its event first, by value or by reference, and then, in any order, `&mut Transaction<'_, DB>` (or
 /// an alias), `&EventContext`, and `State<T>`. It returns `Result<(), E>`, where `E` is `HandlerError` or any error.
 ///
-/// ```ignore
+/// ```text
 /// #[event_handler(subscription = "billing")]
 /// async fn charge_card(order: OrderPlaced, tx: &mut Transaction<'_, Sqlite>) -> Result<(), HandlerError> { Ok(()) }
 /// ```
@@ -59,5 +59,5 @@ pub fn derive_distributed_event(input: TokenStream) -> TokenStream {
 /// gives the handler's name to a module.
 #[proc_macro_attribute]
 pub fn event_handler(attribute: TokenStream, item: TokenStream) -> TokenStream {
-    handler::expand(attribute.into(), item.into()).into()
+    handler::expand(attribute.into(), &item.into()).into()
 }

@@ -4,7 +4,7 @@
 //! subscribing service, and its handlers' effects in that service's database happen **exactly once**, in order within a
 //! session, whatever crashes, restarts or arrives twice in between.
 //!
-//! ```
+//! ```standalone_crate
 //! use distributed_events::{DistributedEvent, EventBus, HandlerError, LocalBroker, event_handler};
 //! use serde::{Deserialize, Serialize};
 //! use sqlx::{Sqlite, SqlitePool, Transaction};

@@ -5,3 +5,8 @@ pub mod conformance;
 pub mod eventually;
 pub mod memory_broker;
 pub mod service;
+
+/// The README's sample compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

@@ -54,10 +54,11 @@ pub(crate) fn event(event: &Event<'_>) -> TokenStream {
             }
         })
     });
-    wrap(event, quote! {
+    let body = quote! {
         const NAME: &'static ::core::primitive::str = #name;
         #(#topic)* #(#lane)* #(#version)* #(#max_size)* #aliases #session #upcast
-    }, quote! { #checked })
+    };
+    wrap(event, &body, checked.as_ref())
 }
 
 /// An implementation that keeps the rest of the program compiling after a mistake.
@@ -66,16 +67,17 @@ pub(crate) fn stub(event: &Event<'_>) -> TokenStream {
         return TokenStream::new();
     }
     let name = &event.name;
-    wrap(event, quote! { const NAME: &'static ::core::primitive::str = #name; }, TokenStream::new())
+    wrap(event, &quote! { const NAME: &'static ::core::primitive::str = #name; }, None)
 }
 
-fn wrap(event: &Event<'_>, body: TokenStream, beside: TokenStream) -> TokenStream {
+fn wrap(event: &Event<'_>, body: &TokenStream, beside: Option<&TokenStream>) -> TokenStream {
     let (krate, ident) = (&event.krate, &event.input.ident);
     let generics = bounded(&event.input.generics);
     let (impl_generics, _, where_clause) = generics.split_for_impl();
     let (_, type_generics, _) = event.input.generics.split_for_impl();
     quote! {
         #[doc(hidden)]
+        #[allow(unused_qualifications, clippy::all, clippy::pedantic, clippy::nursery)]
         const _: () = {
             use #krate as __de;
             #[automatically_derived]

@@ -14,15 +14,16 @@ pub(crate) fn handler(handler: &Handler<'_>, keys: &Keys) -> TokenStream {
     let event = handler.event;
     let call = call(handler);
     let declaration = declaration(name, keys);
-    let states = handler.arguments.iter().filter_map(|argument| match argument {
+    let states: Vec<_> = handler.arguments.iter().filter_map(|argument| match argument {
         Argument::State(state) => Some(quote! { <#state as __de::__private::StateType>::key() }),
         _ => None,
-    });
+    }).collect();
+    let count = states.len();
     let members = quote! {
         type Event = #event;
         const DECLARATION: __de::__private::Declaration = #declaration;
         fn states() -> __de::__private::Vec<__de::__private::StateKey> {
-            __de::__private::Vec::from([#(#states),*])
+            ::core::convert::From::<[__de::__private::StateKey; #count]>::from([#(#states),*])
         }
     };
     let outcome = quote! { __de::__private::BoxFuture<'a, ::core::result::Result<(), __de::HandlerError>> };
@@ -180,6 +181,7 @@ fn beside(function: &ItemFn, keys: &Keys, implementation: &TokenStream) -> Token
 
         #(#conditions)*
         #[doc(hidden)]
+        #[allow(unused_qualifications, clippy::all, clippy::pedantic, clippy::nursery)]
         const _: () = {
             use #krate as __de;
             #implementation

@@ -285,12 +285,19 @@ impl Broker for LocalBroker {
     fn open(&self) -> BoxFuture<'_, Result<(), SendError>> {
         Box::pin(async move {
             let stores: Vec<_> = self.shared().stores.values().cloned().collect();
-            for store in stores {
-                if let Err(error) = self.tell(store.as_ref()).await {
-                    // Told again at its next send.
-                    tracing::warn!(store = store.identity(), %error, "can't be told of the subscriptions yet");
+            // What can't be told now is told at its next send; nobody's start waits for another's store.
+            let told = stores.iter().map(|store| async move {
+                match tokio::time::timeout(PATIENCE, self.tell(store.as_ref())).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        tracing::warn!(store = store.identity(), %error, "can't be told of the subscriptions yet");
+                    }
+                    Err(_elapsed) => {
+                        tracing::warn!(store = store.identity(), "can't be told of the subscriptions yet: no answer");
+                    }
                 }
-            }
+            });
+            futures_util::future::join_all(told).await;
             Ok(())
         })
     }

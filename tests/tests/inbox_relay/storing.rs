@@ -66,11 +66,12 @@ async fn a_table_that_cant_be_written_gets_no_messages_at_all() {
 /// The relay alone, on a pool whose only connection has no room left.
 #[tokio::test]
 async fn a_full_disk_gets_no_more_messages_until_there_is_room() {
-    use distributed_events::storage::Storage;
     use distributed_events::{InboxRelay, Shutdown, Telemetry};
 
     let inbox = Inbox::new().await;
-    let pool = sqlx::Sqlite::open(&inbox.database.pool, &PoolSettings::new(1, Duration::from_secs(5))).await.unwrap();
+    // The limit belongs to the connection, so this pool must not close it.
+    let options = inbox.database.pool.connect_options().as_ref().clone();
+    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
     let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&pool).await.unwrap();
     let full = format!("PRAGMA max_page_count = {pages}");
     sqlx::query(sqlx::AssertSqlSafe(full)).execute(&pool).await.unwrap();
