@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use distributed_events::broker::{Message, Source};
-use distributed_events::{IncidentKind, InboxSettings};
+use distributed_events::{InboxSettings, IncidentKind};
 use tests::broker_conformance::{Noted, noting};
 use tests::eventually::eventually;
 use tests::memory_broker::MemoryBroker;
@@ -47,8 +47,15 @@ impl Inbox {
             .inbox(settings.handler_timeout(Duration::from_millis(150)))
             .busy_timeout(Duration::from_millis(200))
             .broker(self.broker.clone())
-            .on_incident(move |incident| incidents.lock().unwrap().push((incident.kind, incident.message.clone())));
-        noting(builder, "audit", |event: &Noted, _| event.text.clone()).build().unwrap()
+            .on_incident(move |incident| {
+                incidents
+                    .lock()
+                    .unwrap()
+                    .push((incident.kind, incident.message.clone()))
+            });
+        noting(builder, "audit", |event: &Noted, _| event.text.clone())
+            .build()
+            .unwrap()
     }
 
     fn start(&self) -> Running {
@@ -70,7 +77,12 @@ impl Inbox {
     /// Waits for so many messages to be completed.
     async fn completed(&self, count: u64) {
         let what = format!("{count} messages are completed");
-        eventually(&what, || async { self.broker.completed(&self.source) }, |completed| *completed == count).await;
+        eventually(
+            &what,
+            || async { self.broker.completed(&self.source) },
+            |completed| *completed == count,
+        )
+        .await;
     }
 
     async fn effects(&self, count: usize) -> Vec<String> {
@@ -79,13 +91,20 @@ impl Inbox {
 
     async fn told(&self, kind: IncidentKind, count: usize) {
         let seen = || async { self.incidents.lock().unwrap().clone() };
-        let counted = |seen: &Vec<(IncidentKind, String)>| seen.iter().filter(|(other, _)| *other == kind).count();
-        eventually(&format!("{count} incidents of {kind:?}"), seen, |seen| counted(seen) >= count).await;
+        let counted =
+            |seen: &Vec<(IncidentKind, String)>| seen.iter().filter(|(other, _)| *other == kind).count();
+        eventually(&format!("{count} incidents of {kind:?}"), seen, |seen| {
+            counted(seen) >= count
+        })
+        .await;
     }
 
     /// The only row's state and reason.
     async fn row(&self) -> (String, Option<String>) {
-        sqlx::query_as("SELECT status, last_error FROM inbox").fetch_one(&self.database.pool).await.unwrap()
+        sqlx::query_as("SELECT status, last_error FROM inbox")
+            .fetch_one(&self.database.pool)
+            .await
+            .unwrap()
     }
 }
 

@@ -6,6 +6,11 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+/// Whether `./tests/run --long` asks for more.
+fn is_long() -> bool {
+    std::env::var_os("DISTRIBUTED_EVENTS_LONG").is_some()
+}
+
 /// The example's program, built beside the tests by `./tests/run`.
 fn program() -> PathBuf {
     let tests = std::env::current_exe().unwrap();
@@ -142,21 +147,24 @@ fn the_books_show_a_double_charge_a_lost_payment_and_a_made_up_charge() {
 
 #[test]
 fn killed_at_every_commit_point_it_ends_reconciled() {
+    // The second time a point is passed something was done before; the long run tries the first and a later time too.
+    let times: &[u32] = if is_long() { &[1, 2, 3] } else { &[2] };
     for point in distributed_events::crash::POINTS {
-        let shop = Shop::new(40);
-        // The second time it is passed, so that something was done before.
-        let died = shop.run_into(&format!("{point}:2"));
-        assert!(died, "{point} was never reached twice");
-        shop.assert_reconciles(point);
+        for time in times {
+            let shop = Shop::new(40);
+            let died = shop.run_into(&format!("{point}:{time}"));
+            assert!(died, "{point} was never reached {time} times");
+            shop.assert_reconciles(point);
+        }
     }
 }
 
 #[test]
 fn killed_thirty_times_at_random_moments_it_ends_reconciled() {
-    let shop = Shop::new(1500);
+    let shop = Shop::new(if is_long() { 10_000 } else { 1500 });
     let mut seed = u64::from(std::process::id());
     println!("seed {seed}");
-    for _ in 0..30 {
+    for _ in 0..if is_long() { 300 } else { 30 } {
         // xorshift64: any spread of moments will do.
         seed ^= seed << 13;
         seed ^= seed >> 7;

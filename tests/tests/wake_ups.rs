@@ -1,14 +1,16 @@
 //! Wake-ups: an event is handled long before the next look at an idle table.
 //!
 //! An idle loop looks when its poll interval is over and when it renews its leases, here every two seconds. Each test
-//! waits until both services have just renewed and nothing else is due before the next time; what is handled within
-//! a second of its commit then was woken. A slow machine may spoil a try, so there are a few: without a wake-up
+//! waits until the loop in question has just renewed and nothing else is due before the next time; what is handled
+//! within a moment of its commit then was woken. A slow machine may spoil a try, so there are a few: without a wake-up
 //! every one of them fails.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use distributed_events::{DistributedEvent, EventBus, HandlerSettings, InboxSettings, LocalBroker, OutboxSettings};
+use distributed_events::{
+    DistributedEvent, EventBus, HandlerSettings, InboxSettings, LocalBroker, OutboxSettings,
+};
 use serde::{Deserialize, Serialize};
 use sqlx::{Sqlite, SqlitePool, Transaction};
 use tests::broker_conformance::{Noted, note, noting};
@@ -29,35 +31,58 @@ impl DistributedEvent for FollowedUp {
     const NAME: &'static str = "test.followed-up";
 }
 
-const SOON: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_millis(250);
+
+/// The hint of a publish is followed at once and then less and less closely: after this long the next look is as far off
+/// as twice [`SOON`], but for a better hint.
+const FORGOTTEN: Duration = Duration::from_millis(650);
+
+/// The leases of the loops.
+const RELAY: &str = "outbox:%";
+const PROCESSOR: &str = "inbox:%";
 
 fn slow(database: &Database, broker: &LocalBroker) -> distributed_events::BusBuilder<Sqlite> {
     let (idle, lease) = (Duration::from_secs(20), Duration::from_secs(6));
     EventBus::builder(database.pool.clone())
-        .inbox(InboxSettings::default().poll_interval(idle).lease_time(lease).handler_timeout(Duration::from_secs(1)))
+        .inbox(
+            InboxSettings::default()
+                .poll_interval(idle)
+                .lease_time(lease)
+                .handler_timeout(Duration::from_secs(1)),
+        )
         .outbox(OutboxSettings::default().poll_interval(idle).lease_time(lease))
         .broker(broker.clone())
 }
 
-/// When the leases of a database were last renewed.
-async fn renewed(pool: &SqlitePool) -> i64 {
-    let sql = "SELECT coalesce(max(until), 0) FROM distributed_events_leases WHERE owner IS NOT NULL";
-    sqlx::query_scalar(sql).fetch_one(pool).await.unwrap()
+/// When the leases of a loop were last renewed.
+async fn renewed(pool: &SqlitePool, leases: &'static str) -> i64 {
+    let sql = "SELECT coalesce(max(until), 0) FROM distributed_events_leases WHERE owner IS NOT NULL AND name LIKE ?";
+    sqlx::query_scalar(sql)
+        .bind(leases)
+        .fetch_one(pool)
+        .await
+        .unwrap()
 }
 
-/// Waits until a service has been idle for two renewals, and has just renewed.
-async fn idle(database: &Database) {
-    let mut last = renewed(&database.pool).await;
-    for _ in 0..3 {
-        last = eventually("the leases are renewed", || renewed(&database.pool), |until| *until >= last + 1000).await;
+/// Waits until a loop has been idle from one renewal to the next, and has just renewed.
+async fn idle(database: &Database, leases: &'static str) {
+    eventually("it leads", || renewed(&database.pool, leases), |until| *until > 0).await;
+    let mut last = renewed(&database.pool, leases).await;
+    for _ in 0..2 {
+        let look = || renewed(&database.pool, leases);
+        last = eventually("the leases are renewed", look, |until| *until >= last + 1000).await;
     }
 }
 
-/// Publishes when all is quiet, until an event has been handled soon after; panics when none is.
-async fn handled_soon<F: Future<Output = ()>>(quiet: &Database, to: &Database, mut publish: impl FnMut() -> F) {
+/// Publishes when a loop is idle, until an event has been handled soon after; panics when none is.
+async fn handled_soon<F: Future<Output = ()>>(
+    idle_one: (&Database, &'static str),
+    to: &Database,
+    mut publish: impl FnMut() -> F,
+) {
     let mut waits = Vec::new();
-    for number in 1..=3 {
-        idle(quiet).await;
+    for number in 1..=4 {
+        idle(idle_one.0, idle_one.1).await;
         publish().await;
         let committed = Instant::now();
         eventually("handled", || to.effects(), |effects| effects.len() >= number).await;
@@ -77,7 +102,13 @@ async fn begin(database: &Database) -> Transaction<'static, Sqlite> {
 async fn the_commit_of_the_bus_wakes_relay_and_processor() {
     let _alone = ALONE.lock().await;
     let database = Database::new().await;
-    let bus = noting(slow(&database, &LocalBroker::new()), "audit", |event: &Noted, _| event.text.clone()).build().unwrap();
+    let bus = noting(
+        slow(&database, &LocalBroker::new()),
+        "audit",
+        |event: &Noted, _| event.text.clone(),
+    )
+    .build()
+    .unwrap();
     let running = Running::start(bus.clone());
     // Longer than the hint of the publish is followed.
     let publish = || async {
@@ -85,10 +116,10 @@ async fn the_commit_of_the_bus_wakes_relay_and_processor() {
         Noted::new("a").publish(&mut tx).await.unwrap();
         let published = Instant::now();
         let nothing = || async { published.elapsed() };
-        eventually("the hint is forgotten", nothing, |elapsed| *elapsed > Duration::from_millis(600)).await;
+        eventually("the hint is forgotten", nothing, |elapsed| *elapsed > FORGOTTEN).await;
         bus.commit(tx).await.unwrap();
     };
-    handled_soon(&database, &database, publish).await;
+    handled_soon((&database, RELAY), &database, publish).await;
     running.stop().await.unwrap();
 }
 
@@ -96,14 +127,20 @@ async fn the_commit_of_the_bus_wakes_relay_and_processor() {
 async fn a_plain_commit_is_found_by_the_hint_of_its_publish() {
     let _alone = ALONE.lock().await;
     let database = Database::new().await;
-    let bus = noting(slow(&database, &LocalBroker::new()), "audit", |event: &Noted, _| event.text.clone()).build().unwrap();
+    let bus = noting(
+        slow(&database, &LocalBroker::new()),
+        "audit",
+        |event: &Noted, _| event.text.clone(),
+    )
+    .build()
+    .unwrap();
     let running = Running::start(bus);
     let publish = || async {
         let mut tx = begin(&database).await;
         Noted::new("a").publish(&mut tx).await.unwrap();
         tx.commit().await.unwrap();
     };
-    handled_soon(&database, &database, publish).await;
+    handled_soon((&database, RELAY), &database, publish).await;
     running.stop().await.unwrap();
 }
 
@@ -116,7 +153,7 @@ async fn what_a_handler_publishes_wakes_the_relay_when_it_is_committed() {
             Box::pin(async move {
                 FollowedUp { text: event.text }.publish(tx).await?;
                 // The hint of the publish is over before the commit.
-                tokio::time::sleep(Duration::from_millis(600)).await;
+                tokio::time::sleep(FORGOTTEN).await;
                 Ok(())
             })
         })
@@ -132,10 +169,15 @@ async fn what_a_handler_publishes_wakes_the_relay_when_it_is_committed() {
         let first = "SELECT COUNT(*) FROM inbox WHERE subscription = 'first' AND status <> 'processed'";
         let came = "SELECT COUNT(*) FROM outbox WHERE event_type = 'test.followed-up'";
         let before = database.effects().await.len() as i64;
-        eventually("the first is handled", || database.number(came), |came| *came > before).await;
+        eventually(
+            "the first is handled",
+            || database.number(came),
+            |came| *came > before,
+        )
+        .await;
         eventually("and committed", || database.number(first), |open| *open == 0).await;
     };
-    handled_soon(&database, &database, publish).await;
+    handled_soon((&database, RELAY), &database, publish).await;
     running.stop().await.unwrap();
 }
 
@@ -145,16 +187,17 @@ async fn a_delivery_into_another_database_wakes_its_processor() {
     let (from, to) = (Database::new().await, Database::new().await);
     let broker = LocalBroker::new();
     let publisher = slow(&from, &broker).build().unwrap();
-    let subscriber = noting(slow(&to, &broker), "audit", |event: &Noted, _| event.text.clone()).build().unwrap();
+    let subscriber = noting(slow(&to, &broker), "audit", |event: &Noted, _| event.text.clone())
+        .build()
+        .unwrap();
     let publishing = Running::start(publisher.clone());
-    // It has just looked when the publisher has not: only the delivery can tell it.
     let subscribing = Running::start(subscriber);
     let publish = || async {
         let mut tx = begin(&from).await;
         Noted::new("a").publish(&mut tx).await.unwrap();
         publisher.commit(tx).await.unwrap();
     };
-    handled_soon(&to, &to, publish).await;
+    handled_soon((&to, PROCESSOR), &to, publish).await;
     publishing.stop().await.unwrap();
     subscribing.stop().await.unwrap();
 }

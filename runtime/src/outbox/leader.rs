@@ -23,8 +23,8 @@ use crate::retry::Backoff;
 use crate::shutdown::Shutdown;
 use crate::storage::{OutboxQuery, OutboxRow, Storage, StorageError};
 use crate::telemetry::IncidentKind;
-use crate::{crash, wake};
 use crate::watermark::Watermark;
+use crate::{crash, wake};
 
 /// Rows kept in memory are bounded by this many bytes beside their number.
 const ROOM_BYTES: usize = 32 * 1024 * 1024;
@@ -136,7 +136,11 @@ impl<'a, DB: Storage> Leader<'a, DB> {
     /// Whether it is time to read from the start again: not before the end was reached, or the rows there would never be
     /// read where those before them have to wait (rule 5).
     fn must_sweep(&self, now: Instant) -> bool {
-        let patience = if self.at_end { Duration::ZERO } else { self.relay.settings.sweep * PATIENT_SWEEPS };
+        let patience = if self.at_end {
+            Duration::ZERO
+        } else {
+            self.relay.settings.sweep * PATIENT_SWEEPS
+        };
         now >= self.sweep_at + patience
     }
 
@@ -146,14 +150,20 @@ impl<'a, DB: Storage> Leader<'a, DB> {
         if self.maintain_at.is_some_and(|time| time <= now) {
             let (broker, store) = (Arc::clone(&self.relay.broker), Arc::clone(&self.relay.store));
             self.maintain_at = None;
-            self.maintenance.spawn(async move { broker.maintain(store.as_ref()).await });
+            self.maintenance
+                .spawn(async move { broker.maintain(store.as_ref()).await });
         }
         let open_at = self.circuit.shut_until().filter(|until| now < *until);
         let look_at = now + self.pace.nothing(now);
-        let next = [self.maintain_at, open_at, self.plan.next_release(), Some(self.renew_at)]
-            .into_iter()
-            .flatten()
-            .fold(look_at, Instant::min);
+        let next = [
+            self.maintain_at,
+            open_at,
+            self.plan.next_release(),
+            Some(self.renew_at),
+        ]
+        .into_iter()
+        .flatten()
+        .fold(look_at, Instant::min);
         tokio::select! {
             biased;
             () = shutdown.stopped() => {}
@@ -172,7 +182,11 @@ impl<'a, DB: Storage> Leader<'a, DB> {
     async fn read(&mut self, now: Instant) -> Result<bool, StorageError> {
         let settings = &self.relay.settings;
         let rows = settings.batch_size * settings.in_flight * 4;
-        if self.circuit.is_shut(now) || !self.plan.has_room(rows.max(settings.page_size as usize), ROOM_BYTES) {
+        if self.circuit.is_shut(now)
+            || !self
+                .plan
+                .has_room(rows.max(settings.page_size as usize), ROOM_BYTES)
+        {
             return Ok(false);
         }
         let mut conn = self.relay.connections.read().await?;
@@ -194,7 +208,9 @@ impl<'a, DB: Storage> Leader<'a, DB> {
         let more = !self.at_end || full(&due);
         for rows in [page, due] {
             let expired = self.plan.add(rows, &self.relay.default_topic, now);
-            self.unfinished.dead.extend(expired.into_iter().map(|id| (id, "expired".to_owned())));
+            self.unfinished
+                .dead
+                .extend(expired.into_iter().map(|id| (id, "expired".to_owned())));
         }
         Ok(more)
     }
@@ -207,9 +223,12 @@ impl<'a, DB: Storage> Leader<'a, DB> {
         let round = self.circuit.round();
         let mut started = false;
         while self.in_flight.len() < depth && !self.circuit.is_shut(now) && self.lease.is_good(now) {
-            let Some(planned) = self.plan.next_batch(limits) else { break };
+            let Some(planned) = self.plan.next_batch(limits) else {
+                break;
+            };
             let (broker, store) = (Arc::clone(&relay.broker), Arc::clone(&relay.store));
-            self.in_flight.spawn(async move { (round, send::send(broker.as_ref(), store.as_ref(), planned).await) });
+            self.in_flight
+                .spawn(async move { (round, send::send(broker.as_ref(), store.as_ref(), planned).await) });
             started = true;
         }
         started
@@ -244,7 +263,10 @@ impl<'a, DB: Storage> Leader<'a, DB> {
                 SendError::Unavailable { retry_after, .. } => retry_after.unwrap_or_default(),
                 _ => Duration::ZERO,
             };
-            (IncidentKind::BrokerUnavailable, self.circuit.failed(round, asked, now))
+            (
+                IncidentKind::BrokerUnavailable,
+                self.circuit.failed(round, asked, now),
+            )
         };
         relay.telemetry.incidents.report(
             kind,
@@ -272,7 +294,9 @@ impl<'a, DB: Storage> Leader<'a, DB> {
     /// Marks what was accepted, and what can never be sent.
     async fn mark(&mut self) -> Result<(), StorageError> {
         let plan = &mut self.plan;
-        self.unfinished.mark(self.relay, |written| plan.forget(written)).await
+        self.unfinished
+            .mark(self.relay, |written| plan.forget(written))
+            .await
     }
 
     /// Renews the lease when it is time; `false` when it is lost.

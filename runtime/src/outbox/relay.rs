@@ -109,7 +109,9 @@ impl<DB: Storage> OutboxRelay<DB> {
             let wait = match self.take_lead(&mut unfinished, &mut bound).await {
                 Ok(Some(lease)) => {
                     let since = Instant::now();
-                    let led = Leader::new(&self, lease, std::mem::take(&mut unfinished)).run(&mut shutdown).await;
+                    let led = Leader::new(&self, lease, std::mem::take(&mut unfinished))
+                        .run(&mut shutdown)
+                        .await;
                     unfinished = led.0;
                     if led.1.is_ok() || since.elapsed() > self.settings.backoff_max {
                         backoff.reset();
@@ -146,7 +148,9 @@ impl<DB: Storage> OutboxRelay<DB> {
         let time = self.settings.lease_time;
         let mut conn = self.connections.write().await?;
         let taken = DB::take_leases(&mut conn, &name, Uuid::new_v4(), 1, time).await?;
-        let Some(taken) = taken.into_iter().next() else { return Ok(None) };
+        let Some(taken) = taken.into_iter().next() else {
+            return Ok(None);
+        };
         unfinished.lease = Some(taken.fence.clone());
         let identity = self.broker.identity();
         let bound = DB::bind_lane(&mut conn, &self.lane, &identity).await?;
@@ -167,7 +171,9 @@ impl<DB: Storage> OutboxRelay<DB> {
     }
 
     fn trouble(&self, error: &StorageError, backoff: &mut Backoff) -> Duration {
-        self.telemetry.incidents.report(IncidentKind::DatabaseTrouble, &self.source, error);
+        self.telemetry
+            .incidents
+            .report(IncidentKind::DatabaseTrouble, &self.source, error);
         backoff.next()
     }
 }

@@ -12,7 +12,12 @@ const PLAIN: &str = "0192F1C0A3B47C5D8E9F001122334455";
 
 async fn duplicates(relay: &tests::service::Running, count: u64) {
     let what = format!("{count} duplicates");
-    eventually(&what, || async { relay.bus.stats().duplicates }, |duplicates| *duplicates == count).await;
+    eventually(
+        &what,
+        || async { relay.bus.stats().duplicates },
+        |duplicates| *duplicates == count,
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -26,8 +31,10 @@ async fn both_text_forms_of_a_uuid_are_one_event() {
     duplicates(&relay, 1).await;
     assert_eq!(inbox.effects(1).await, ["once"]);
     relay.stop().await.unwrap();
-    let ids: Vec<String> =
-        sqlx::query_scalar("SELECT lower(hex(id)) || ' ' || message_id FROM inbox").fetch_all(&inbox.database.pool).await.unwrap();
+    let ids: Vec<String> = sqlx::query_scalar("SELECT lower(hex(id)) || ' ' || message_id FROM inbox")
+        .fetch_all(&inbox.database.pool)
+        .await
+        .unwrap();
     assert_eq!(ids, [format!("{} {HYPHENS}", PLAIN.to_lowercase())]);
 }
 
@@ -50,7 +57,10 @@ async fn ids_that_are_no_uuids_are_told_apart_by_their_exact_text() {
 async fn messages_without_an_id_are_known_again_by_their_place_in_the_queue() {
     let inbox = Inbox::new().await;
     inbox.broker.refuse_next_settle();
-    for (number, id) in [None, None, Some(String::new()), Some(String::new())].into_iter().enumerate() {
+    for (number, id) in [None, None, Some(String::new()), Some(String::new())]
+        .into_iter()
+        .enumerate()
+    {
         let mut message = fresh(&number.to_string());
         message.message_id = id;
         message.enqueued_at = Some(SystemTime::now() - Duration::from_secs(60));
@@ -61,7 +71,11 @@ async fn messages_without_an_id_are_known_again_by_their_place_in_the_queue() {
     let mut effects = inbox.effects(4).await;
     relay.stop().await.unwrap();
     effects.sort();
-    assert_eq!(effects, ["0", "1", "2", "3"], "four events, though the first settle failed");
+    assert_eq!(
+        effects,
+        ["0", "1", "2", "3"],
+        "four events, though the first settle failed"
+    );
     assert_eq!(inbox.database.number("SELECT COUNT(*) FROM inbox").await, 4);
 }
 
@@ -81,9 +95,16 @@ async fn one_id_under_two_names_is_kept_dead_and_counted() {
     assert_eq!(relay.bus.stats().dead, 1, "its copy is a duplicate");
     assert_eq!(inbox.effects(1).await, ["first"]);
     relay.stop().await.unwrap();
-    let dead: Vec<(String, String)> = sqlx::query_as("SELECT event_type, last_error FROM inbox WHERE status = 'dead'")
-        .fetch_all(&inbox.database.pool)
-        .await
-        .unwrap();
-    assert_eq!(dead, [("test.other".to_owned(), "id already used by event test.noted".to_owned())]);
+    let dead: Vec<(String, String)> =
+        sqlx::query_as("SELECT event_type, last_error FROM inbox WHERE status = 'dead'")
+            .fetch_all(&inbox.database.pool)
+            .await
+            .unwrap();
+    assert_eq!(
+        dead,
+        [(
+            "test.other".to_owned(),
+            "id already used by event test.noted".to_owned()
+        )]
+    );
 }

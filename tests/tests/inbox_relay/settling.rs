@@ -1,8 +1,12 @@
 //! Rule 18: only what is committed is settled, over the link it came by; what is not settled comes again.
 
+use std::time::Duration;
+
 use distributed_events::broker::ReceiveError;
-use distributed_events::{IncidentKind, Stats};
+use distributed_events::{HandlerSettings, IncidentKind, RetryPolicy, Stats};
+use tests::broker_conformance::Noted;
 use tests::eventually::eventually;
+use tests::service::{Running, quick};
 
 use super::{Inbox, fresh};
 
@@ -36,7 +40,12 @@ async fn a_message_whose_settle_never_came_is_dropped_as_a_duplicate_when_it_com
     inbox.broker.release_settles();
     let relay = inbox.start();
     inbox.completed(1).await;
-    eventually("counted", || async { relay.bus.stats().duplicates }, |duplicates| *duplicates == 1).await;
+    eventually(
+        "counted",
+        || async { relay.bus.stats().duplicates },
+        |duplicates| *duplicates == 1,
+    )
+    .await;
     inbox.enqueue(fresh("next"));
     assert_eq!(inbox.effects(2).await, ["once", "next"]);
     relay.stop().await.unwrap();
@@ -53,7 +62,10 @@ async fn a_failed_settle_brings_the_message_again_and_not_its_effects() {
     inbox.told(IncidentKind::BrokerUnavailable, 1).await;
     assert_eq!(inbox.broker.received(&inbox.source), 2);
     let duplicates = || async { relay.bus.stats() };
-    eventually("counted", duplicates, |stats: &Stats| stats.duplicates == 1 && stats.processed == 1).await;
+    eventually("counted", duplicates, |stats: &Stats| {
+        stats.duplicates == 1 && stats.processed == 1
+    })
+    .await;
     relay.stop().await.unwrap();
     assert_eq!(inbox.database.effects().await, ["once"]);
 }
@@ -82,7 +94,12 @@ async fn a_lock_that_ran_out_before_the_settle_brings_the_message_again() {
     inbox.broker.expire_locks();
     inbox.broker.release_settles();
     inbox.completed(1).await;
-    eventually("counted", || async { relay.bus.stats().duplicates }, |duplicates| *duplicates == 1).await;
+    eventually(
+        "counted",
+        || async { relay.bus.stats().duplicates },
+        |duplicates| *duplicates == 1,
+    )
+    .await;
     relay.stop().await.unwrap();
     assert_eq!(inbox.database.effects().await, ["once"]);
 }
@@ -91,7 +108,9 @@ async fn a_lock_that_ran_out_before_the_settle_brings_the_message_again() {
 async fn a_broken_link_is_opened_again() {
     let inbox = Inbox::new().await;
     for _ in 0..3 {
-        inbox.broker.refuse_next_receive(ReceiveError::Unavailable("the link is gone".to_owned()));
+        inbox
+            .broker
+            .refuse_next_receive(ReceiveError::Unavailable("the link is gone".to_owned()));
     }
     let relay = inbox.start();
     inbox.enqueue(fresh("0"));
@@ -105,21 +124,32 @@ async fn a_broken_link_is_opened_again() {
     relay.stop().await.unwrap();
 }
 
-/// A handler at work keeps no message waiting at the broker.
+/// Nothing can be handled, and everything is stored.
 #[tokio::test]
 async fn receiving_does_not_wait_for_handlers() {
     let inbox = Inbox::new().await;
-    let relay = inbox.start();
-    // The processor finds nothing that it may run: its shards belong to another.
-    let shards = "SELECT COUNT(*) FROM distributed_events_leases WHERE owner IS NOT NULL AND name NOT LIKE 'outbox:%'";
-    eventually("it has its shards", || inbox.database.number(shards), |held| *held == 64).await;
-    inbox.run("UPDATE inbox SET attempts = 0").await;
+    let never = RetryPolicy::default()
+        .attempts(1_000_000)
+        .initial(Duration::from_millis(10))
+        .multiplier(1.0);
+    let builder = quick(&inbox.database.pool).broker(inbox.broker.clone());
+    let bus = builder.on(HandlerSettings::new("audit").retry(never), |_: Noted, _, _| {
+        Box::pin(async { Err("not today".into()) })
+    });
+    let relay = Running::start(bus.build().unwrap());
     for number in 0..300 {
         let mut message = fresh(&number.to_string());
         message.session_id = Some("s".to_owned());
         inbox.enqueue(message);
     }
     inbox.completed(300).await;
-    assert_eq!(inbox.effects(300).await.len(), 300);
+    let pending = "SELECT COUNT(*) FROM inbox WHERE status = 'pending'";
+    assert_eq!(inbox.database.number(pending).await, 300);
+    eventually(
+        "it was tried",
+        || async { relay.bus.stats().retried },
+        |retried| *retried > 1,
+    )
+    .await;
     relay.stop().await.unwrap();
 }

@@ -29,7 +29,11 @@ impl Unfinished {
         }
         let mut conn = relay.connections.write().await?;
         if !self.accepted.is_empty() {
-            let keep = if relay.settings.retention.is_some() { SentRows::Keep } else { SentRows::Delete };
+            let keep = if relay.settings.retention.is_some() {
+                SentRows::Keep
+            } else {
+                SentRows::Delete
+            };
             DB::mark_sent(&mut conn, &self.accepted, keep).await?;
             crash::point("relay.after-mark");
             written(&self.accepted);
@@ -38,7 +42,13 @@ impl Unfinished {
         while let Some((id, reason)) = self.dead.last() {
             if DB::mark_outbox_dead(&mut conn, *id, reason).await? {
                 relay.telemetry.counters.dead();
-                relay.telemetry.incidents.report_event(IncidentKind::EventDead, &relay.source, *id, "", reason);
+                relay.telemetry.incidents.report_event(
+                    IncidentKind::EventDead,
+                    &relay.source,
+                    *id,
+                    "",
+                    reason,
+                );
             }
             written(&[*id]);
             self.dead.pop();
