@@ -3,8 +3,8 @@
 //!     cargo run --example without_macros
 
 use distributed_events::{
-    DistributedEvent, EventBus, EventContext, Handler, HandlerError, HandlerSettings, LocalBroker, PublishOptions,
-    RetryPolicy,
+    DistributedEvent, EventBus, EventContext, Handler, HandlerError, HandlerSettings, LocalBroker,
+    PublishOptions, RetryPolicy,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{Sqlite, SqlitePool, Transaction};
@@ -43,8 +43,15 @@ impl Handler<Sqlite> for Billing {
         tx: &mut Transaction<'_, Sqlite>,
         context: &EventContext,
     ) -> Result<(), HandlerError> {
-        sqlx::query("INSERT INTO charges (order_id) VALUES (?)").bind(event.order_id).execute(&mut **tx).await?;
-        self.done.send(format!("order {} charged, attempt {}", event.order_id, context.attempt()))?;
+        sqlx::query("INSERT INTO charges (order_id) VALUES (?)")
+            .bind(event.order_id)
+            .execute(&mut **tx)
+            .await?;
+        self.done.send(format!(
+            "order {} charged, attempt {}",
+            event.order_id,
+            context.attempt()
+        ))?;
         Ok(())
     }
 }
@@ -52,7 +59,9 @@ impl Handler<Sqlite> for Billing {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let pool = SqlitePool::connect("sqlite::memory:").await?;
-    sqlx::query("CREATE TABLE charges (order_id INTEGER NOT NULL)").execute(&pool).await?;
+    sqlx::query("CREATE TABLE charges (order_id INTEGER NOT NULL)")
+        .execute(&pool)
+        .await?;
     EventBus::migrate(&pool).await?;
 
     let (done, mut finished) = mpsc::unbounded_channel();
@@ -60,14 +69,19 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let bus = EventBus::builder(pool.clone())
         .broker(LocalBroker::new())
         .handler_value(Billing { done })
-        .on(HandlerSettings::new("audit"), move |event: OrderPlaced, _tx, _context| {
-            let audited = audited.clone();
-            Box::pin(async move { Ok(audited.send(format!("order {} audited", event.order_id))?) })
-        })
+        .on(
+            HandlerSettings::new("audit"),
+            move |event: OrderPlaced, _tx, _context| {
+                let audited = audited.clone();
+                Box::pin(async move { Ok(audited.send(format!("order {} audited", event.order_id))?) })
+            },
+        )
         .build()?;
 
     let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
-    OrderPlaced { order_id: 1 }.publish_with(&mut tx, PublishOptions::new().header("tenant", "acme")).await?;
+    OrderPlaced { order_id: 1 }
+        .publish_with(&mut tx, PublishOptions::new().header("tenant", "acme"))
+        .await?;
     bus.commit(tx).await?;
 
     bus.run_until(async {

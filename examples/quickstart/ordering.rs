@@ -41,7 +41,11 @@ pub(crate) async fn place_orders(
     latencies: &report::Latencies,
 ) -> Result<Placed, Failure> {
     let mut placed = Placed::default();
-    for (index, line) in input.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+    for (index, line) in input
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+    {
         let order: OrderPlaced = match serde_json::from_str(line) {
             Ok(order) => order,
             Err(error) => {
@@ -51,12 +55,14 @@ pub(crate) async fn place_orders(
             }
         };
         let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
-        let new = sqlx::query("INSERT INTO orders (order_id, total_cents, card) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
-            .bind(order.order_id)
-            .bind(order.total_cents)
-            .bind(&order.card)
-            .execute(&mut *tx)
-            .await?;
+        let new = sqlx::query(
+            "INSERT INTO orders (order_id, total_cents, card) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+        )
+        .bind(order.order_id)
+        .bind(order.total_cents)
+        .bind(&order.card)
+        .execute(&mut *tx)
+        .await?;
         if new.rows_affected() == 0 {
             placed.known += 1;
             continue;

@@ -26,7 +26,11 @@ struct Inner {
 
 impl Latencies {
     pub(crate) fn committed(&self, order_id: i64) {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).committed.insert(order_id, Instant::now());
+        self.inner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .committed
+            .insert(order_id, Instant::now());
     }
 
     pub(crate) fn handled(&self, order_id: i64) {
@@ -37,19 +41,33 @@ impl Latencies {
     }
 
     fn percentile(&self, share: f64) -> String {
-        let mut taken = self.inner.lock().unwrap_or_else(PoisonError::into_inner).taken.clone();
+        let mut taken = self
+            .inner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .taken
+            .clone();
         taken.sort_unstable();
         let index = (taken.len() as f64 * share) as usize;
-        taken.get(index.min(taken.len().saturating_sub(1))).map_or_else(|| "-".to_owned(), |taken| format!("{taken:.1?}"))
+        taken
+            .get(index.min(taken.len().saturating_sub(1)))
+            .map_or_else(|| "-".to_owned(), |taken| format!("{taken:.1?}"))
     }
 }
 
 /// Shows on a terminal what is going on, until it is dropped.
-pub(crate) async fn progress(ordering: &EventBus<Sqlite>, billing: &EventBus<Sqlite>) -> std::convert::Infallible {
+pub(crate) async fn progress(
+    ordering: &EventBus<Sqlite>,
+    billing: &EventBus<Sqlite>,
+) -> std::convert::Infallible {
     let live = std::io::stderr().is_terminal();
     loop {
         if live {
-            let (sent, charged, paid) = (ordering.stats().sent, billing.stats().processed, ordering.stats().processed);
+            let (sent, charged, paid) = (
+                ordering.stats().sent,
+                billing.stats().processed,
+                ordering.stats().processed,
+            );
             eprint!("\rorders sent {sent}, charged {charged}, paid {paid} ");
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -57,7 +75,10 @@ pub(crate) async fn progress(ordering: &EventBus<Sqlite>, billing: &EventBus<Sql
 }
 
 /// Waits until no event is on its way: looking along the way an event takes, none can slip past.
-pub(crate) async fn wait_until_settled(ordering_db: &SqlitePool, billing_db: &SqlitePool) -> Result<(), Failure> {
+pub(crate) async fn wait_until_settled(
+    ordering_db: &SqlitePool,
+    billing_db: &SqlitePool,
+) -> Result<(), Failure> {
     loop {
         let mut waiting = 0;
         for (outbox, inbox) in [(ordering_db, billing_db), (billing_db, ordering_db)] {
@@ -65,7 +86,11 @@ pub(crate) async fn wait_until_settled(ordering_db: &SqlitePool, billing_db: &Sq
             waiting += sending.owed.values().sum::<u64>();
             waiting += sending.lanes.values().map(|lane| lane.pending).sum::<u64>();
             let handling = admin::count_inbox(inbox).await?;
-            waiting += handling.subscriptions.values().map(|subscription| subscription.pending).sum::<u64>();
+            waiting += handling
+                .subscriptions
+                .values()
+                .map(|subscription| subscription.pending)
+                .sum::<u64>();
         }
         if waiting == 0 {
             return Ok(());
@@ -87,7 +112,10 @@ pub(crate) async fn print(
         eprintln!("\n");
     }
     if placed.known + placed.malformed > 0 {
-        println!("{} orders were known from an earlier run, {} lines were skipped\n", placed.known, placed.malformed);
+        println!(
+            "{} orders were known from an earlier run, {} lines were skipped\n",
+            placed.known, placed.malformed
+        );
     }
     println!("{:<22}{:>10}{:>10}", "this run", "ordering", "billing");
     let rows = [
@@ -99,10 +127,19 @@ pub(crate) async fn print(
     for (name, left, right) in rows {
         println!("{name:<22}{left:>10}{right:>10}");
     }
-    println!("commit to handled: p50 {}, p99 {}", latencies.percentile(0.5), latencies.percentile(0.99));
+    println!(
+        "commit to handled: p50 {}, p99 {}",
+        latencies.percentile(0.5),
+        latencies.percentile(0.99)
+    );
     println!();
     for dead in admin::dead_rows(billing_db, Table::Inbox, &DeadRowFilter::default()).await? {
-        println!("dead: {} of session {}: {}", dead.event, dead.session_id.unwrap_or_default(), dead.reason);
+        println!(
+            "dead: {} of session {}: {}",
+            dead.event,
+            dead.session_id.unwrap_or_default(),
+            dead.reason
+        );
     }
     let differences = reconcile(ordering_db, billing_db).await?;
     if differences.is_empty() {
@@ -117,23 +154,39 @@ pub(crate) async fn print(
 /// charge of the same amount.
 async fn reconcile(ordering_db: &SqlitePool, billing_db: &SqlitePool) -> Result<Vec<String>, Failure> {
     let charges: Vec<(i64, i64, i64)> =
-        sqlx::query_as("SELECT order_id, COUNT(*), SUM(cents) FROM charges GROUP BY order_id").fetch_all(billing_db).await?;
-    let mut charges: HashMap<i64, (i64, i64)> = charges.into_iter().map(|(id, count, cents)| (id, (count, cents))).collect();
-    let orders: Vec<(i64, i64, String, i64, i64)> =
-        sqlx::query_as("SELECT order_id, total_cents, card, paid_cents, payments FROM orders ORDER BY order_id")
-            .fetch_all(ordering_db)
+        sqlx::query_as("SELECT order_id, COUNT(*), SUM(cents) FROM charges GROUP BY order_id")
+            .fetch_all(billing_db)
             .await?;
+    let mut charges: HashMap<i64, (i64, i64)> = charges
+        .into_iter()
+        .map(|(id, count, cents)| (id, (count, cents)))
+        .collect();
+    let orders: Vec<(i64, i64, String, i64, i64)> = sqlx::query_as(
+        "SELECT order_id, total_cents, card, paid_cents, payments FROM orders ORDER BY order_id",
+    )
+    .fetch_all(ordering_db)
+    .await?;
     let mut differences = Vec::new();
     for (id, total, card, paid, payments) in orders {
         let expected = if card == "expired" { (0, 0) } else { (1, total) };
         let charged = charges.remove(&id).unwrap_or((0, 0));
         if charged != expected {
-            differences.push(format!("order {id}: {} charges of {} cents, expected {} of {}", charged.0, charged.1, expected.0, expected.1));
+            differences.push(format!(
+                "order {id}: {} charges of {} cents, expected {} of {}",
+                charged.0, charged.1, expected.0, expected.1
+            ));
         }
         if (payments, paid) != expected {
-            differences.push(format!("order {id}: {payments} payments of {paid} cents, expected {} of {}", expected.0, expected.1));
+            differences.push(format!(
+                "order {id}: {payments} payments of {paid} cents, expected {} of {}",
+                expected.0, expected.1
+            ));
         }
     }
-    differences.extend(charges.into_keys().map(|id| format!("order {id}: charged, but never placed")));
+    differences.extend(
+        charges
+            .into_keys()
+            .map(|id| format!("order {id}: charged, but never placed")),
+    );
     Ok(differences)
 }

@@ -67,13 +67,20 @@ pub(crate) struct Served<DB: Storage> {
 
 impl<DB: Storage> Clone for EventBus<DB> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner) }
+        Self {
+            inner: Arc::clone(&self.inner),
+        }
     }
 }
 
 impl<DB: Storage> fmt::Debug for EventBus<DB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let subscriptions: Vec<_> = self.inner.subscriptions.iter().map(|served| &served.name).collect();
+        let subscriptions: Vec<_> = self
+            .inner
+            .subscriptions
+            .iter()
+            .map(|served| &served.name)
+            .collect();
         f.debug_struct("EventBus")
             .field("lanes", &self.inner.lanes)
             .field("subscriptions", &subscriptions)
@@ -146,7 +153,9 @@ pub enum BusError {
         reason: SendError,
     },
     /// Another live instance relays this lane to another broker: stop it first, or give both the same.
-    #[error("lane {lane} is bound to broker {bound} by another live instance, and this bus has {own}: give both the same broker, or stop the other first")]
+    #[error(
+        "lane {lane} is bound to broker {bound} by another live instance, and this bus has {own}: give both the same broker, or stop the other first"
+    )]
     LaneBound {
         /// The lane.
         lane: String,
@@ -158,5 +167,8 @@ pub enum BusError {
 }
 
 fn list(problems: &[String]) -> String {
-    problems.iter().map(|problem| format!("\n  - {problem}")).collect()
+    problems
+        .iter()
+        .map(|problem| format!("\n  - {problem}"))
+        .collect()
 }

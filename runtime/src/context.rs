@@ -39,7 +39,11 @@ impl Correlation {
     /// A correlation with an id of the caller's.
     #[must_use]
     pub fn new(correlation_id: impl Into<String>) -> Self {
-        Self { correlation_id: correlation_id.into(), causation_id: None, traceparent: None }
+        Self {
+            correlation_id: correlation_id.into(),
+            causation_id: None,
+            traceparent: None,
+        }
     }
 
     /// A correlation with a new random id.
@@ -107,7 +111,10 @@ fn trace_and_flags(traceparent: &str) -> Option<(&str, &str)> {
     let mut parts = traceparent.split('-');
     let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let hex = |text: &str, length| {
-        text.len() == length && text.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
+        text.len() == length
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
     };
     let zero = |text: &str| text.bytes().all(|b| b == b'0');
     (hex(version, 2) && hex(trace, 32) && !zero(trace) && hex(span, 16) && !zero(span) && hex(flags, 2))

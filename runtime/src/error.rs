@@ -47,17 +47,23 @@ impl HandlerError {
     /// Try again after this time without counting an attempt.
     #[must_use]
     pub const fn retry_after(delay: Duration) -> Self {
-        Self { kind: Kind::RetryAfter(delay) }
+        Self {
+            kind: Kind::RetryAfter(delay),
+        }
     }
 
     /// Never try again: the event ends `dead` with this reason, and can be requeued by an operator.
     #[must_use]
     pub fn dead_letter(reason: impl Into<BoxError>) -> Self {
-        Self { kind: Kind::DeadLetter(reason.into()) }
+        Self {
+            kind: Kind::DeadLetter(reason.into()),
+        }
     }
 
     pub(crate) const fn timed_out(after: Duration) -> Self {
-        Self { kind: Kind::TimedOut(after) }
+        Self {
+            kind: Kind::TimedOut(after),
+        }
     }
 
     pub(crate) fn panicked(payload: &(dyn std::any::Any + Send)) -> Self {
@@ -66,7 +72,9 @@ impl HandlerError {
             .map(|text| (*text).to_owned())
             .or_else(|| payload.downcast_ref::<String>().cloned())
             .unwrap_or_else(|| "a value that is not text".to_owned());
-        Self { kind: Kind::Panicked(text) }
+        Self {
+            kind: Kind::Panicked(text),
+        }
     }
 
     /// How long to wait before the next attempt, where the handler said so.
@@ -90,7 +98,9 @@ impl HandlerError {
 
     /// The database error at the root of it, if there is one: what decides whether an attempt is counted.
     pub(crate) fn database_error(&self) -> Option<&sqlx::Error> {
-        let (Kind::Failed(error) | Kind::DeadLetter(error)) = &self.kind else { return None };
+        let (Kind::Failed(error) | Kind::DeadLetter(error)) = &self.kind else {
+            return None;
+        };
         let mut source: Option<&(dyn Error + 'static)> = Some(error.as_ref());
         while let Some(error) = source {
             if let Some(found) = error.downcast_ref::<sqlx::Error>() {
@@ -104,7 +114,9 @@ impl HandlerError {
 
 impl<E: Into<BoxError>> From<E> for HandlerError {
     fn from(error: E) -> Self {
-        Self { kind: Kind::Failed(error.into()) }
+        Self {
+            kind: Kind::Failed(error.into()),
+        }
     }
 }
 

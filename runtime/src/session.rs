@@ -37,7 +37,26 @@ macro_rules! shown {
     };
 }
 
-shown!(str, String, char, bool, u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize, Uuid, Cow<'_, str>);
+shown!(
+    str,
+    String,
+    char,
+    bool,
+    u8,
+    u16,
+    u32,
+    u64,
+    u128,
+    usize,
+    i8,
+    i16,
+    i32,
+    i64,
+    i128,
+    isize,
+    Uuid,
+    Cow<'_, str>
+);
 
 impl<T: SessionKey> SessionKey for Option<T> {
     fn session_id(&self) -> Option<String> {

@@ -55,17 +55,27 @@ pub(crate) struct Incidents {
 
 impl fmt::Debug for Incidents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Incidents").field("hook", &self.hook.is_some()).finish()
+        f.debug_struct("Incidents")
+            .field("hook", &self.hook.is_some())
+            .finish()
     }
 }
 
 impl Incidents {
     pub(crate) fn with_hook(hook: impl Fn(&Incident) + Send + Sync + 'static) -> Self {
-        Self { hook: Some(Arc::new(hook)) }
+        Self {
+            hook: Some(Arc::new(hook)),
+        }
     }
 
     pub(crate) fn report(&self, kind: IncidentKind, source: &str, message: impl fmt::Display) {
-        self.tell(&Incident { kind, source: source.to_owned(), event: None, name: None, message: message.to_string() });
+        self.tell(&Incident {
+            kind,
+            source: source.to_owned(),
+            event: None,
+            name: None,
+            message: message.to_string(),
+        });
     }
 
     pub(crate) fn report_event(
@@ -86,7 +96,13 @@ impl Incidents {
     }
 
     fn tell(&self, incident: &Incident) {
-        let Incident { kind, source, event, name, message } = incident;
+        let Incident {
+            kind,
+            source,
+            event,
+            name,
+            message,
+        } = incident;
         match kind {
             IncidentKind::EventDead => tracing::error!(?kind, source, ?event, ?name, "{message}"),
             _ => tracing::warn!(?kind, source, ?event, ?name, "{message}"),

@@ -15,10 +15,12 @@ tokio::task_local! {
 
 /// Runs a future and tells whether it has published: its transaction is ours to commit, and the exact wake is due then.
 pub(crate) async fn noting<F: Future>(future: F) -> (F::Output, bool) {
-    NOTED.scope(Cell::new(false), async {
-        let output = future.await;
-        (output, NOTED.with(Cell::get))
-    }).await
+    NOTED
+        .scope(Cell::new(false), async {
+            let output = future.await;
+            (output, NOTED.with(Cell::get))
+        })
+        .await
 }
 
 /// An event was written to an outbox; its transaction may not be committed yet.

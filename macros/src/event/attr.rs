@@ -6,8 +6,17 @@ use syn::{Attribute, Expr, ExprLit, Lit, LitStr, Member, Meta, Path, Type};
 use crate::diagnostics::Diagnostics;
 use crate::keys;
 
-const ACCEPTED: &[&str] =
-    &["name", "topic", "session", "version", "upcast_from", "alias", "lane", "max_size", "crate"];
+const ACCEPTED: &[&str] = &[
+    "name",
+    "topic",
+    "session",
+    "version",
+    "upcast_from",
+    "alias",
+    "lane",
+    "max_size",
+    "crate",
+];
 
 #[derive(Default)]
 pub(crate) struct Keys {
@@ -32,22 +41,39 @@ impl Keys {
     pub(crate) fn read(attributes: &[Attribute], errors: &mut Diagnostics) -> Self {
         let mut keys = Self::default();
         let mut first = true;
-        for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("event")) {
+        for attribute in attributes
+            .iter()
+            .filter(|attribute| attribute.path().is_ident("event"))
+        {
             let Meta::List(list) = &attribute.meta else {
-                errors.at(attribute, "`event` needs a list: write `#[event(name = \"service.what-happened\")]`");
+                errors.at(
+                    attribute,
+                    "`event` needs a list: write `#[event(name = \"service.what-happened\")]`",
+                );
                 continue;
             };
             if list.tokens.is_empty() {
-                errors.at(attribute, format!("`#[event()]` says nothing: give a key ({}), or take it away", ACCEPTED.join(", ")));
+                errors.at(
+                    attribute,
+                    format!(
+                        "`#[event()]` says nothing: give a key ({}), or take it away",
+                        ACCEPTED.join(", ")
+                    ),
+                );
             }
             if !first {
                 errors.at(attribute, "a second `#[event(...)]`: put all keys into one");
             }
             first = false;
             let parsed = attribute.parse_args_with(|input: syn::parse::ParseStream<'_>| {
-                keys::read(input, "event", ACCEPTED, &["alias"], errors, |key, input, errors| {
-                    keys.take(key, input, errors)
-                });
+                keys::read(
+                    input,
+                    "event",
+                    ACCEPTED,
+                    &["alias"],
+                    errors,
+                    |key, input, errors| keys.take(key, input, errors),
+                );
                 Ok(())
             });
             errors.ok(parsed);
@@ -68,7 +94,10 @@ impl Keys {
             "alias" => {
                 let alias = keys::text(key, input, "old.name", 128)?;
                 if self.aliases.iter().any(|known| known.value() == alias.value()) {
-                    errors.at(&alias, format!("the alias `{}` is given twice: keep one of them", alias.value()));
+                    errors.at(
+                        &alias,
+                        format!("the alias `{}` is given twice: keep one of them", alias.value()),
+                    );
                 }
                 self.aliases.push(alias);
             }
@@ -89,9 +118,13 @@ fn session(value: Expr) -> syn::Result<Session> {
             Some(field) => Ok(Session::Field(Member::Named(field.clone()))),
             None => Ok(Session::Function(path.path)),
         },
-        Expr::Lit(ExprLit { lit: Lit::Int(index), .. }) => {
+        Expr::Lit(ExprLit {
+            lit: Lit::Int(index), ..
+        }) => {
             let span = index.span();
-            let index = index.base10_parse::<u32>().map_err(|_| syn::Error::new(span, "`session` needs a field's index"))?;
+            let index = index
+                .base10_parse::<u32>()
+                .map_err(|_| syn::Error::new(span, "`session` needs a field's index"))?;
             Ok(Session::Field(Member::Unnamed(syn::Index { index, span })))
         }
         other => Err(syn::Error::new(

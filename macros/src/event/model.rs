@@ -24,21 +24,38 @@ impl<'a> Event<'a> {
             );
         }
         if let Data::Union(union) = &input.data {
-            errors.at(union.union_token, "a union can't be an event, since nothing tells which field it holds: use an enum");
+            errors.at(
+                union.union_token,
+                "a union can't be an event, since nothing tells which field it holds: use an enum",
+            );
         }
         if let Some(Session::Field(member)) = &keys.session {
             check_session(&input.data, member, errors);
         }
-        let name = keys.name.clone().unwrap_or_else(|| LitStr::new(&input.ident.unraw().to_string(), input.ident.span()));
+        let name = keys
+            .name
+            .clone()
+            .unwrap_or_else(|| LitStr::new(&input.ident.unraw().to_string(), input.ident.span()));
         for alias in keys.aliases.iter().filter(|alias| alias.value() == name.value()) {
             errors.at(alias, "this alias is the event's own name: take it away");
         }
         if keys.upcast_from.is_some() && keys.version.unwrap_or(1) == 1 {
             let old = keys.upcast_from.as_ref();
-            errors.at(old, "an event that is upcast from an older one needs a higher version: add `version = 2`");
+            errors.at(
+                old,
+                "an event that is upcast from an older one needs a higher version: add `version = 2`",
+            );
         }
-        let krate = keys.krate.clone().unwrap_or_else(|| parse_quote!(::distributed_events));
-        Self { input, keys, name, krate }
+        let krate = keys
+            .krate
+            .clone()
+            .unwrap_or_else(|| parse_quote!(::distributed_events));
+        Self {
+            input,
+            keys,
+            name,
+            krate,
+        }
     }
 }
 
@@ -61,7 +78,11 @@ fn check_session(data: &Data, member: &Member, errors: &mut Diagnostics) {
     if known.contains(&wanted) {
         return;
     }
-    let there = if known.is_empty() { "it has no fields".to_owned() } else { format!("it has {}", known.join(", ")) };
+    let there = if known.is_empty() {
+        "it has no fields".to_owned()
+    } else {
+        format!("it has {}", known.join(", "))
+    };
     errors.at(
         member,
         format!("the event has no field `{wanted}`: {there}; a function is named with its path, as in `session = self::{}`", function_for(&wanted)),
@@ -69,10 +90,13 @@ fn check_session(data: &Data, member: &Member, errors: &mut Diagnostics) {
 }
 
 fn member_names(fields: &Fields) -> Vec<String> {
-    fields.members().map(|member| match member {
-        Member::Named(name) => name.to_string(),
-        Member::Unnamed(index) => index.index.to_string(),
-    }).collect()
+    fields
+        .members()
+        .map(|member| match member {
+            Member::Named(name) => name.to_string(),
+            Member::Unnamed(index) => index.index.to_string(),
+        })
+        .collect()
 }
 
 fn function_for(wanted: &str) -> String {

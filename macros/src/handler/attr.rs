@@ -34,10 +34,17 @@ impl Keys {
         let mut keys = Self::default();
         let mut named = false;
         let parser = |input: ParseStream<'_>| {
-            keys::read(input, "event_handler", ACCEPTED, &[], errors, |key, input, errors| {
-                named |= key == "subscription";
-                keys.take(key, input, errors)
-            });
+            keys::read(
+                input,
+                "event_handler",
+                ACCEPTED,
+                &[],
+                errors,
+                |key, input, errors| {
+                    named |= key == "subscription";
+                    keys.take(key, input, errors)
+                },
+            );
             Ok(())
         };
         let parsed = parser.parse2(attribute);
@@ -66,7 +73,10 @@ impl Keys {
             "timeout" => self.timeout_ms = Some(duration(key, input, "30s")?),
             "unordered" => {
                 if input.peek(syn::Token![=]) {
-                    return Err(syn::Error::new(key.span(), "`unordered` takes no value: write it alone, or leave it out"));
+                    return Err(syn::Error::new(
+                        key.span(),
+                        "`unordered` takes no value: write it alone, or leave it out",
+                    ));
                 }
                 self.unordered = true;
             }
@@ -79,17 +89,30 @@ impl Keys {
 
 /// A literal is checked here, a constant when the bus is built.
 fn check_subscription(value: &Expr, errors: &mut Diagnostics) {
-    let Expr::Lit(ExprLit { lit, .. }) = value else { return };
+    let Expr::Lit(ExprLit { lit, .. }) = value else {
+        return;
+    };
     let Lit::Str(text) = lit else {
-        return errors.at(lit, "a subscription is a text: write `subscription = \"billing\"`, or name a constant");
+        return errors.at(
+            lit,
+            "a subscription is a text: write `subscription = \"billing\"`, or name a constant",
+        );
     };
     let length = text.value().chars().count();
     if length == 0 {
         errors.at(lit, "`subscription` is empty: write `subscription = \"billing\"`");
     } else if length > 50 {
-        errors.at(lit, format!("`subscription` has {length} characters, and Service Bus takes 50: choose a shorter name"));
+        errors.at(
+            lit,
+            format!(
+                "`subscription` has {length} characters, and Service Bus takes 50: choose a shorter name"
+            ),
+        );
     } else if text.value().chars().any(char::is_control) {
-        errors.at(lit, "`subscription` contains control characters, which can't travel: leave them out");
+        errors.at(
+            lit,
+            "`subscription` contains control characters, which can't travel: leave them out",
+        );
     }
 }
 
@@ -119,7 +142,10 @@ impl Retry {
         if let (Some(initial), Some(max)) = (retry.initial_ms, retry.max_ms)
             && initial > max
         {
-            errors.at(key, "`initial` is longer than `max`: the first wait can't be longer than the longest");
+            errors.at(
+                key,
+                "`initial` is longer than `max`: the first wait can't be longer than the longest",
+            );
         }
         Ok(retry)
     }
@@ -131,7 +157,9 @@ fn duration(key: &Ident, input: ParseStream<'_>, example: &str) -> syn::Result<u
     let wrong = || {
         syn::Error::new(
             text.span(),
-            format!("this is no duration: write a number above zero with a unit (ms, s, m, h), as in `{key} = \"{example}\"`"),
+            format!(
+                "this is no duration: write a number above zero with a unit (ms, s, m, h), as in `{key} = \"{example}\"`"
+            ),
         )
     };
     let written = text.value();
@@ -156,7 +184,13 @@ fn fraction(key: &Ident, input: ParseStream<'_>, example: &str, least: f64, most
         Lit::Int(int) => LitInt::base10_parse(int),
         _ => Err(syn::Error::new(literal.span(), "")),
     };
-    number.ok().filter(|number| (least..=most).contains(number)).ok_or_else(|| {
-        syn::Error::new(literal.span(), format!("`{key}` is a number from {least} to {most}: write `{key} = {example}`"))
-    })
+    number
+        .ok()
+        .filter(|number| (least..=most).contains(number))
+        .ok_or_else(|| {
+            syn::Error::new(
+                literal.span(),
+                format!("`{key}` is a number from {least} to {most}: write `{key} = {example}`"),
+            )
+        })
 }

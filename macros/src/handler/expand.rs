@@ -14,10 +14,14 @@ pub(crate) fn handler(handler: &Handler<'_>, keys: &Keys) -> TokenStream {
     let event = handler.event;
     let call = call(handler);
     let declaration = declaration(name, keys);
-    let states: Vec<_> = handler.arguments.iter().filter_map(|argument| match argument {
-        Argument::State(state) => Some(quote! { <#state as __de::__private::StateType>::key() }),
-        _ => None,
-    }).collect();
+    let states: Vec<_> = handler
+        .arguments
+        .iter()
+        .filter_map(|argument| match argument {
+            Argument::State(state) => Some(quote! { <#state as __de::__private::StateType>::key() }),
+            _ => None,
+        })
+        .collect();
     let count = states.len();
     let members = quote! {
         type Event = #event;
@@ -97,15 +101,23 @@ fn call(handler: &Handler<'_>) -> TokenStream {
             }
         })
         .collect();
-    let event = if handler.by_reference { quote! { &__event } } else { quote! { __event } };
-    let arguments = handler.arguments.iter().enumerate().map(|(index, argument)| match argument {
-        Argument::Transaction(_) => quote! { __tx },
-        Argument::Context(context) => quote_spanned! { context.span()=> __scope.context() },
-        Argument::State(_) => {
-            let variable = format_ident!("__state_{index}");
-            quote! { #variable }
-        }
-    });
+    let event = if handler.by_reference {
+        quote! { &__event }
+    } else {
+        quote! { __event }
+    };
+    let arguments = handler
+        .arguments
+        .iter()
+        .enumerate()
+        .map(|(index, argument)| match argument {
+            Argument::Transaction(_) => quote! { __tx },
+            Argument::Context(context) => quote_spanned! { context.span()=> __scope.context() },
+            Argument::State(_) => {
+                let variable = format_ident!("__state_{index}");
+                quote! { #variable }
+            }
+        });
     let output = match &handler.function.sig.output {
         syn::ReturnType::Type(_, output) => output.span(),
         syn::ReturnType::Default => name.span(),
@@ -125,7 +137,9 @@ fn declaration(name: &Ident, keys: &Keys) -> TokenStream {
     let subscription = &keys.subscription;
     let retry = keys.retry.as_ref().map(retry);
     let batch = keys.batch.map(|(events, _)| quote! { .batch(#events) });
-    let timeout = keys.timeout_ms.map(|ms| quote! { .timeout(::core::time::Duration::from_millis(#ms)) });
+    let timeout = keys
+        .timeout_ms
+        .map(|ms| quote! { .timeout(::core::time::Duration::from_millis(#ms)) });
     let unordered = keys.unordered.then(|| quote! { .unordered() });
     quote! {
         __de::__private::Declaration {
@@ -140,9 +154,15 @@ fn declaration(name: &Ident, keys: &Keys) -> TokenStream {
 
 fn retry(retry: &Retry) -> TokenStream {
     let attempts = retry.attempts.map(|attempts| quote! { .attempts(#attempts) });
-    let initial = retry.initial_ms.map(|ms| quote! { .initial(::core::time::Duration::from_millis(#ms)) });
-    let max = retry.max_ms.map(|ms| quote! { .max(::core::time::Duration::from_millis(#ms)) });
-    let multiplier = retry.multiplier.map(|multiplier| quote! { .multiplier(#multiplier) });
+    let initial = retry
+        .initial_ms
+        .map(|ms| quote! { .initial(::core::time::Duration::from_millis(#ms)) });
+    let max = retry
+        .max_ms
+        .map(|ms| quote! { .max(::core::time::Duration::from_millis(#ms)) });
+    let multiplier = retry
+        .multiplier
+        .map(|multiplier| quote! { .multiplier(#multiplier) });
     let jitter = retry.jitter.map(|jitter| quote! { .jitter(#jitter) });
     quote! { .retry(__de::RetryPolicy::DEFAULT #attempts #initial #max #multiplier #jitter) }
 }
@@ -150,29 +170,40 @@ fn retry(retry: &Retry) -> TokenStream {
 /// A handler in name only, which keeps the rest of the program compiling after a mistake.
 pub(crate) fn stub(function: &ItemFn, keys: &Keys) -> TokenStream {
     let name = &function.sig.ident;
-    beside(function, keys, &quote! {
-        impl<DB: __de::__private::Storage> __de::__private::DeclaredHandler<DB> for #name {
-            type Event = __de::__private::NoEvent;
-            const DECLARATION: __de::__private::Declaration = __de::__private::NO_DECLARATION;
-            fn states() -> __de::__private::Vec<__de::__private::StateKey> {
-                __de::__private::Vec::new()
+    beside(
+        function,
+        keys,
+        &quote! {
+            impl<DB: __de::__private::Storage> __de::__private::DeclaredHandler<DB> for #name {
+                type Event = __de::__private::NoEvent;
+                const DECLARATION: __de::__private::Declaration = __de::__private::NO_DECLARATION;
+                fn states() -> __de::__private::Vec<__de::__private::StateKey> {
+                    __de::__private::Vec::new()
+                }
+                fn call<'a>(
+                    _: __de::__private::NoEvent,
+                    _: &'a mut __de::__private::Transaction<'_, DB>,
+                    _: __de::__private::HandlerScope<'a>,
+                ) -> __de::__private::BoxFuture<'a, ::core::result::Result<(), __de::HandlerError>> {
+                    __de::__private::boxed(async move { ::core::result::Result::Ok(()) })
+                }
             }
-            fn call<'a>(
-                _: __de::__private::NoEvent,
-                _: &'a mut __de::__private::Transaction<'_, DB>,
-                _: __de::__private::HandlerScope<'a>,
-            ) -> __de::__private::BoxFuture<'a, ::core::result::Result<(), __de::HandlerError>> {
-                __de::__private::boxed(async move { ::core::result::Result::Ok(()) })
-            }
-        }
-    })
+        },
+    )
 }
 
 fn beside(function: &ItemFn, keys: &Keys, implementation: &TokenStream) -> TokenStream {
     let (name, visibility) = (&function.sig.ident, &function.vis);
-    let krate: Path = keys.krate.clone().unwrap_or_else(|| parse_quote!(::distributed_events));
+    let krate: Path = keys
+        .krate
+        .clone()
+        .unwrap_or_else(|| parse_quote!(::distributed_events));
     // With the conditions of the function, or it would be gone and this not.
-    let conditions: Vec<_> = function.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg")).collect();
+    let conditions: Vec<_> = function
+        .attrs
+        .iter()
+        .filter(|attribute| attribute.path().is_ident("cfg"))
+        .collect();
     quote! {
         #(#conditions)*
         #[doc(hidden)]

@@ -174,7 +174,11 @@ impl Source {
     /// A subscription on a topic.
     #[must_use]
     pub fn new(topic: impl Into<String>, subscription: impl Into<String>) -> Self {
-        Self { topic: topic.into(), subscription: subscription.into(), dead_letter_queue: false }
+        Self {
+            topic: topic.into(),
+            subscription: subscription.into(),
+            dead_letter_queue: false,
+        }
     }
 
     /// The dead-letter queue of the same.
@@ -195,11 +199,7 @@ impl Source {
 pub trait Receiver: Send + Debug {
     /// Waits for messages, at most so many and so long; an empty answer is no error. Nothing is fetched from the broker
     /// but by this call, so that no message is locked while the inbox can't be written (rule 19).
-    fn receive(
-        &mut self,
-        max: usize,
-        wait: Duration,
-    ) -> BoxFuture<'_, Result<Vec<Delivery>, ReceiveError>>;
+    fn receive(&mut self, max: usize, wait: Duration) -> BoxFuture<'_, Result<Vec<Delivery>, ReceiveError>>;
 
     /// Settles deliveries as complete: they are in the inbox.
     fn complete<'a>(&'a mut self, tokens: &'a [u64]) -> BoxFuture<'a, Result<(), ReceiveError>>;

@@ -44,7 +44,10 @@ pub struct BusBuilder<DB: Storage> {
 
 impl<DB: Storage> fmt::Debug for BusBuilder<DB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BusBuilder").field("lanes", &self.lanes).field("handlers", &self.handlers).finish_non_exhaustive()
+        f.debug_struct("BusBuilder")
+            .field("lanes", &self.lanes)
+            .field("handlers", &self.handlers)
+            .finish_non_exhaustive()
     }
 }
 
@@ -75,7 +78,10 @@ impl<DB: Storage> BusBuilder<DB> {
 
     /// The broker of a further lane, for example a namespace of its own for critical events.
     pub fn lane(mut self, name: impl Into<String>, broker: impl Broker + 'static) -> Self {
-        self.lanes.push(Lane { name: name.into(), broker: Arc::new(broker) });
+        self.lanes.push(Lane {
+            name: name.into(),
+            broker: Arc::new(broker),
+        });
         self
     }
 
@@ -131,7 +137,11 @@ impl<DB: Storage> BusBuilder<DB> {
     pub fn on<E, F>(mut self, settings: HandlerSettings, closure: F) -> Self
     where
         E: DistributedEvent,
-        F: for<'a, 'c> Fn(E, &'a mut Transaction<'c, DB>, &'a EventContext) -> BoxFuture<'a, Result<(), HandlerError>>
+        F: for<'a, 'c> Fn(
+                E,
+                &'a mut Transaction<'c, DB>,
+                &'a EventContext,
+            ) -> BoxFuture<'a, Result<(), HandlerError>>
             + Send
             + Sync
             + 'static,
@@ -156,7 +166,10 @@ impl<DB: Storage> BusBuilder<DB> {
     fn discover(mut self, wanted: impl Fn(&str) -> bool) -> Self {
         for record in crate::inbox::discovery::records() {
             let known = self.handlers.iter().any(|handler| handler.key == record.key());
-            if !known && wanted(record.declaration.settings.subscription()) && !self.without.contains(&record.key()) {
+            if !known
+                && wanted(record.declaration.settings.subscription())
+                && !self.without.contains(&record.key())
+            {
                 self.handlers.extend(record.bind::<DB>());
             }
         }

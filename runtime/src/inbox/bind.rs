@@ -7,11 +7,9 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use sqlx::Transaction;
 
-use super::handler::{
-    Declaration, DeclaredHandler, Handler, HandlerScope, HandlerSettings, StateKey,
-};
 #[cfg(feature = "macros")]
 use super::handler::PlainHandler;
+use super::handler::{Declaration, DeclaredHandler, Handler, HandlerScope, HandlerSettings, StateKey};
 use crate::context::EventContext;
 use crate::error::HandlerError;
 use crate::event::{DecodeError, DistributedEvent};
@@ -66,7 +64,10 @@ pub(crate) struct BoundHandler<DB: Storage> {
 
 impl<DB: Storage> fmt::Debug for BoundHandler<DB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BoundHandler").field("declaration", &self.declaration).field("event", &self.event).finish()
+        f.debug_struct("BoundHandler")
+            .field("declaration", &self.declaration)
+            .field("event", &self.event)
+            .finish()
     }
 }
 
@@ -123,13 +124,15 @@ impl<DB: Storage> BoundHandler<DB> {
             declaration,
             event: EventShape::of::<H::Event>(),
             states: Vec::new(),
-            run: Arc::new(move |version, body, tx, scope| match H::Event::decode(version, body) {
-                Ok(event) => {
-                    let handler = Arc::clone(&handler);
-                    Box::pin(async move { handler.handle(event, tx, scope.context).await })
-                }
-                Err(error) => undecodable(error),
-            }),
+            run: Arc::new(
+                move |version, body, tx, scope| match H::Event::decode(version, body) {
+                    Ok(event) => {
+                        let handler = Arc::clone(&handler);
+                        Box::pin(async move { handler.handle(event, tx, scope.context).await })
+                    }
+                    Err(error) => undecodable(error),
+                },
+            ),
         }
     }
 
@@ -137,12 +140,22 @@ impl<DB: Storage> BoundHandler<DB> {
     pub(crate) fn closure<E, F>(settings: HandlerSettings, closure: F) -> Self
     where
         E: DistributedEvent,
-        F: for<'a, 'c> Fn(E, &'a mut Transaction<'c, DB>, &'a EventContext) -> BoxFuture<'a, Result<(), HandlerError>>
+        F: for<'a, 'c> Fn(
+                E,
+                &'a mut Transaction<'c, DB>,
+                &'a EventContext,
+            ) -> BoxFuture<'a, Result<(), HandlerError>>
             + Send
             + Sync
             + 'static,
     {
-        let declaration = Declaration { name: type_name::<F>(), module: "", file: "", line: 0, settings };
+        let declaration = Declaration {
+            name: type_name::<F>(),
+            module: "",
+            file: "",
+            line: 0,
+            settings,
+        };
         Self {
             key: TypeId::of::<F>(),
             declaration,

@@ -9,9 +9,9 @@ use sqlx::Transaction;
 use super::handler::{HandlerScope, States};
 use super::route::Route;
 use crate::context::EventContext;
-use crate::{crash, wake};
 use crate::error::HandlerError;
 use crate::storage::{Connections, GuardOutcome, InboxRow, Storage, StorageError, Trouble};
+use crate::{crash, wake};
 
 /// How long a connection may take to say whether its transaction lives after a handler was cut off.
 const VERDICT_WAIT: Duration = Duration::from_millis(500);
@@ -40,7 +40,10 @@ pub(crate) struct Work<'a, DB: Storage> {
 }
 
 /// Runs the handlers of one or several rows in a transaction that also marks them as processed.
-pub(crate) async fn run<DB: Storage>(connections: &Connections<DB>, work: &Work<'_, DB>) -> Result<Ran, StorageError> {
+pub(crate) async fn run<DB: Storage>(
+    connections: &Connections<DB>,
+    work: &Work<'_, DB>,
+) -> Result<Ran, StorageError> {
     let mut conn = connections.write().await?;
     // Unless everything went well; also when this future is dropped.
     conn.close_unless_kept();
@@ -72,7 +75,9 @@ async fn run_on<DB: Storage>(conn: &mut DB::Connection, work: &Work<'_, DB>) -> 
     let guard = match &result {
         Err(error) if error.is_timeout() => {
             // The connection may still be busy with what was cut off; then it is closed and the database rolls back.
-            tokio::time::timeout(VERDICT_WAIT, DB::close_guard(&mut tx)).await.unwrap_or(Ok(GuardOutcome::Broken))
+            tokio::time::timeout(VERDICT_WAIT, DB::close_guard(&mut tx))
+                .await
+                .unwrap_or(Ok(GuardOutcome::Broken))
         }
         _ => DB::close_guard(&mut tx).await,
     }?;
@@ -100,8 +105,12 @@ async fn run_on<DB: Storage>(conn: &mut DB::Connection, work: &Work<'_, DB>) -> 
         }
         (Err(error), GuardOutcome::Ended) => match error.database_error() {
             // The database itself rolled back (disk full, I/O error) and the handler said so at once.
-            Some(database) if DB::trouble(database) == Trouble::Passing => Ok(Ran::Trouble(error.to_string())),
-            _ => Ok(Ran::Ended(format!("handler ended the transaction, then failed: {error}"))),
+            Some(database) if DB::trouble(database) == Trouble::Passing => {
+                Ok(Ran::Trouble(error.to_string()))
+            }
+            _ => Ok(Ran::Ended(format!(
+                "handler ended the transaction, then failed: {error}"
+            ))),
         },
         (Ok(()), GuardOutcome::Ended) => Ok(Ran::Ended("handler ended the transaction".to_owned())),
         (Err(error), GuardOutcome::Whole | GuardOutcome::Broken) => {
@@ -109,7 +118,9 @@ async fn run_on<DB: Storage>(conn: &mut DB::Connection, work: &Work<'_, DB>) -> 
                 tx.rollback().await?;
             }
             Ok(match error.database_error() {
-                Some(database) if DB::trouble(database) == Trouble::Passing => Ran::Trouble(error.to_string()),
+                Some(database) if DB::trouble(database) == Trouble::Passing => {
+                    Ran::Trouble(error.to_string())
+                }
                 _ => Ran::Failed(error),
             })
         }
@@ -135,10 +146,16 @@ async fn run_handlers<DB: Storage>(
             created_at: event.created_at,
             received_at: row.received_at,
         };
-        let scope = HandlerScope { context: &context, states: work.states };
+        let scope = HandlerScope {
+            context: &context,
+            states: work.states,
+        };
         for handler in &route.handlers {
             let body = event.body.as_bytes();
-            context.correlation().scope(handler.run(event.version, body, &mut *tx, scope)).await?;
+            context
+                .correlation()
+                .scope(handler.run(event.version, body, &mut *tx, scope))
+                .await?;
         }
     }
     Ok(())

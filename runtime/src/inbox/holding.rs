@@ -38,18 +38,28 @@ impl<H> Holding<H> {
     }
 
     /// Announces this instance, renews what is held, and moves towards a fair share.
-    pub(super) async fn renew<DB: Storage<Horizon = H>>(&mut self, core: &Core<DB>) -> Result<(), StorageError> {
+    pub(super) async fn renew<DB: Storage<Horizon = H>>(
+        &mut self,
+        core: &Core<DB>,
+    ) -> Result<(), StorageError> {
         let time = core.settings.lease_time;
         let mut conn = core.connections.write().await?;
         let live = DB::announce(&mut conn, &self.me, time).await?;
-        let mut ids: Vec<_> =
-            live.iter().filter(|instance| instance.serves(&core.subscription)).map(|instance| instance.id).collect();
+        let mut ids: Vec<_> = live
+            .iter()
+            .filter(|instance| instance.serves(&core.subscription))
+            .map(|instance| instance.id)
+            .collect();
         ids.sort_unstable();
         *core.live.lock().unwrap_or_else(PoisonError::into_inner) = live;
 
         let asked = Instant::now();
         let fences: Vec<_> = self.fences.values().cloned().collect();
-        let held = if fences.is_empty() { Vec::new() } else { DB::renew_leases(&mut conn, &fences, time).await? };
+        let held = if fences.is_empty() {
+            Vec::new()
+        } else {
+            DB::renew_leases(&mut conn, &fences, time).await?
+        };
         crash::point("lease.renewed");
         self.settle_renewal(core, &held, asked);
 
@@ -66,7 +76,12 @@ impl<H> Holding<H> {
 
     fn settle_renewal<DB: Storage<Horizon = H>>(&mut self, core: &Core<DB>, held: &[String], asked: Instant) {
         let mut lost = 0;
-        let Self { fences, idle, renewed, .. } = self;
+        let Self {
+            fences,
+            idle,
+            renewed,
+            ..
+        } = self;
         fences.retain(|number, fence| {
             let ours = held.contains(&fence.name);
             match idle.get_mut(number) {
@@ -85,14 +100,20 @@ impl<H> Holding<H> {
             core.telemetry.incidents.report(
                 IncidentKind::LeaseLost,
                 &core.source,
-                format_args!("{lost} shards went to another instance; what was under way is decided by their rows"),
+                format_args!(
+                    "{lost} shards went to another instance; what was under way is decided by their rows"
+                ),
             );
         }
     }
 
     fn choose_leaving(&mut self, count: usize) {
         let idle_first = self.idle.keys().copied();
-        let busy = self.fences.keys().copied().filter(|number| !self.idle.contains_key(number));
+        let busy = self
+            .fences
+            .keys()
+            .copied()
+            .filter(|number| !self.idle.contains_key(number));
         self.leaving = idle_first.chain(busy).take(count).collect();
     }
 
@@ -110,10 +131,15 @@ impl<H> Holding<H> {
         let limit = u32::try_from(count).unwrap_or(u32::MAX);
         let time = core.settings.lease_time;
         for taken in DB::take_leases(conn, &names, Uuid::new_v4(), limit, time).await? {
-            let Some(number) = shard_number(&taken.fence.name) else { continue };
+            let Some(number) = shard_number(&taken.fence.name) else {
+                continue;
+            };
             let lease = Lease::new(taken.fence.clone(), asked, time);
             self.fences.insert(number, taken.fence);
-            self.idle.insert(number, Shard::new(number, lease, taken.unclean, asked, core.settings.sweep));
+            self.idle.insert(
+                number,
+                Shard::new(number, lease, taken.unclean, asked, core.settings.sweep),
+            );
         }
         Ok(())
     }
@@ -132,12 +158,23 @@ impl<H> Holding<H> {
     }
 
     /// Gives back the shards that are to leave, as far as no worker has them.
-    pub(super) async fn release_leaving<DB: Storage<Horizon = H>>(&mut self, core: &Core<DB>) -> Result<(), StorageError> {
-        let now: Vec<u8> = self.leaving.iter().copied().filter(|number| self.idle.contains_key(number)).collect();
+    pub(super) async fn release_leaving<DB: Storage<Horizon = H>>(
+        &mut self,
+        core: &Core<DB>,
+    ) -> Result<(), StorageError> {
+        let now: Vec<u8> = self
+            .leaving
+            .iter()
+            .copied()
+            .filter(|number| self.idle.contains_key(number))
+            .collect();
         if now.is_empty() {
             return Ok(());
         }
-        let fences: Vec<_> = now.iter().filter_map(|number| self.fences.get(number).cloned()).collect();
+        let fences: Vec<_> = now
+            .iter()
+            .filter_map(|number| self.fences.get(number).cloned())
+            .collect();
         DB::release_leases(&mut *core.connections.write().await?, &fences).await?;
         self.leaving.retain(|number| !now.contains(number));
         for number in now {
@@ -152,7 +189,10 @@ impl<H> Holding<H> {
     }
 
     /// Gives everything back and says goodbye.
-    pub(super) async fn retire<DB: Storage<Horizon = H>>(&mut self, core: &Core<DB>) -> Result<(), StorageError> {
+    pub(super) async fn retire<DB: Storage<Horizon = H>>(
+        &mut self,
+        core: &Core<DB>,
+    ) -> Result<(), StorageError> {
         let mut conn = core.connections.write().await?;
         let fences: Vec<_> = std::mem::take(&mut self.fences).into_values().collect();
         self.idle.clear();

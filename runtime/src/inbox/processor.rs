@@ -128,7 +128,11 @@ impl<DB: Storage> Run<DB> {
         }
         self.holding.release_leaving(&self.core).await?;
         // Where one writer at a time holds the database, a second worker would only wait, and not in a fair queue.
-        let workers = if DB::SINGLE_WRITER { 1 } else { self.core.settings.workers };
+        let workers = if DB::SINGLE_WRITER {
+            1
+        } else {
+            self.core.settings.workers
+        };
         let free = workers.saturating_sub(self.workers.len());
         let resting = self.resting_until.is_some_and(|until| now < until);
         if free == 0 || resting || self.holding.idle.is_empty() {
@@ -155,8 +159,11 @@ impl<DB: Storage> Run<DB> {
         }
         let mut started = false;
         for number in ready.into_iter().take(free) {
-            let Some(shard) = self.holding.idle.remove(&number) else { continue };
-            self.workers.spawn(Arc::clone(&self.core).work(shard, shutdown.clone()));
+            let Some(shard) = self.holding.idle.remove(&number) else {
+                continue;
+            };
+            self.workers
+                .spawn(Arc::clone(&self.core).work(shard, shutdown.clone()));
             started = true;
         }
         Ok(started)
@@ -166,7 +173,10 @@ impl<DB: Storage> Run<DB> {
     async fn wait(&mut self, shutdown: &mut Shutdown) {
         let now = Instant::now();
         let retry = self.holding.idle.values().filter_map(Shard::next_due).min();
-        let next = [Some(now + self.pace.nothing(now)), retry, Some(self.renew_at)].into_iter().flatten().min();
+        let next = [Some(now + self.pace.nothing(now)), retry, Some(self.renew_at)]
+            .into_iter()
+            .flatten()
+            .min();
         tokio::select! {
             biased;
             () = shutdown.stopped() => {}
@@ -198,7 +208,10 @@ impl<DB: Storage> Run<DB> {
     }
 
     fn trouble(&self, error: &StorageError) {
-        self.core.telemetry.incidents.report(IncidentKind::DatabaseTrouble, &self.core.source, error);
+        self.core
+            .telemetry
+            .incidents
+            .report(IncidentKind::DatabaseTrouble, &self.core.source, error);
     }
 
     async fn finish(&mut self) {

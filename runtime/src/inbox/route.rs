@@ -28,7 +28,10 @@ pub(crate) struct Routes<DB: Storage> {
 
 impl<DB: Storage> Routes<DB> {
     /// Groups handlers by event; all mistakes are returned as sentences.
-    pub(crate) fn new(handlers: Vec<BoundHandler<DB>>, settings: &InboxSettings) -> Result<Self, Vec<String>> {
+    pub(crate) fn new(
+        handlers: Vec<BoundHandler<DB>>,
+        settings: &InboxSettings,
+    ) -> Result<Self, Vec<String>> {
         let mut problems = Vec::new();
         let mut routes: Vec<Route<DB>> = Vec::new();
         let mut by_name: HashMap<String, usize> = HashMap::new();
@@ -50,7 +53,10 @@ impl<DB: Storage> Routes<DB> {
                         handlers: Vec::new(),
                         version: handler.event.version,
                         retry: own.retry.unwrap_or(settings.retry),
-                        timeout: own.timeout.or(settings.handler_timeout).unwrap_or(DB::DEFAULT_HANDLER_TIMEOUT),
+                        timeout: own
+                            .timeout
+                            .or(settings.handler_timeout)
+                            .unwrap_or(DB::DEFAULT_HANDLER_TIMEOUT),
                         batch: own.batch.unwrap_or(1) as usize,
                     });
                     routes.len() - 1
@@ -81,11 +87,19 @@ impl<DB: Storage> Routes<DB> {
                 if first.event.version != handler.event.version {
                     problems.push(format!(
                         "{} and {} handle {} in versions {} and {}: one type must read both",
-                        first.declaration, handler.declaration, handler.event.name, first.event.version, handler.event.version
+                        first.declaration,
+                        handler.declaration,
+                        handler.event.name,
+                        first.event.version,
+                        handler.event.version
                     ));
                 }
             }
-            problems.extend(own.retry.and_then(|policy| policy.problem()).map(|problem| format!("{}: {problem}", handler.declaration)));
+            problems.extend(
+                own.retry
+                    .and_then(|policy| policy.problem())
+                    .map(|problem| format!("{}: {problem}", handler.declaration)),
+            );
             if own.batch == Some(0) {
                 problems.push(format!("{}: batch must be at least 1", handler.declaration));
             }
@@ -94,7 +108,11 @@ impl<DB: Storage> Routes<DB> {
             }
             route.handlers.push(handler);
         }
-        if problems.is_empty() { Ok(Self { routes, by_name }) } else { Err(problems) }
+        if problems.is_empty() {
+            Ok(Self { routes, by_name })
+        } else {
+            Err(problems)
+        }
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Route<DB>> {
@@ -106,7 +124,11 @@ impl<DB: Storage> Routes<DB> {
     }
 
     pub(crate) fn longest_timeout(&self) -> Duration {
-        self.routes.iter().map(|route| route.timeout).max().unwrap_or_default()
+        self.routes
+            .iter()
+            .map(|route| route.timeout)
+            .max()
+            .unwrap_or_default()
     }
 
     /// What an instance with these routes tells the others that it handles (rule 21).

@@ -121,15 +121,39 @@ impl InboxSettings {
                 problems.push(text.to_owned());
             }
         };
-        refuse(self.poll_interval.is_zero(), "inbox poll_interval is zero: the processor would never rest; 10 ms or more is sensible");
-        refuse(self.poll_interval > Duration::from_secs(60), "inbox poll_interval is above 60 s: an event whose hint was missed would wait that long");
+        refuse(
+            self.poll_interval.is_zero(),
+            "inbox poll_interval is zero: the processor would never rest; 10 ms or more is sensible",
+        );
+        refuse(
+            self.poll_interval > Duration::from_secs(60),
+            "inbox poll_interval is above 60 s: an event whose hint was missed would wait that long",
+        );
         refuse(self.workers == 0, "inbox workers is 0: no handler would ever run");
-        refuse(self.receive_batch == 0, "inbox receive_batch is 0: nothing would ever be received");
-        refuse(self.receive_batch > 2000, "inbox receive_batch is above 2,000: such a transaction holds its locks too long");
-        refuse(self.lease_time < Duration::from_secs(1), "inbox lease_time is below 1 s: a short pause would cost the shards");
-        refuse(self.lease_time > Duration::from_secs(600), "inbox lease_time is above 10 minutes: a crash would stop its sessions for that long");
-        refuse(self.backoff_initial.is_zero() || self.backoff_initial > self.backoff_max, "inbox backoff must start above zero and not above its maximum");
-        refuse(self.keep_bodies > self.keep_keys, "inbox keep_bodies is longer than keep_keys: a body without its key could not be told from a new event");
+        refuse(
+            self.receive_batch == 0,
+            "inbox receive_batch is 0: nothing would ever be received",
+        );
+        refuse(
+            self.receive_batch > 2000,
+            "inbox receive_batch is above 2,000: such a transaction holds its locks too long",
+        );
+        refuse(
+            self.lease_time < Duration::from_secs(1),
+            "inbox lease_time is below 1 s: a short pause would cost the shards",
+        );
+        refuse(
+            self.lease_time > Duration::from_secs(600),
+            "inbox lease_time is above 10 minutes: a crash would stop its sessions for that long",
+        );
+        refuse(
+            self.backoff_initial.is_zero() || self.backoff_initial > self.backoff_max,
+            "inbox backoff must start above zero and not above its maximum",
+        );
+        refuse(
+            self.keep_bodies > self.keep_keys,
+            "inbox keep_bodies is longer than keep_keys: a body without its key could not be told from a new event",
+        );
         problems
     }
 }

@@ -76,7 +76,10 @@ impl<H> Shard<H> {
     /// Whether the row may be the one that its last holder died of.
     pub(crate) fn is_cautious(&self, row: &InboxRow) -> bool {
         self.cautious.as_ref().is_some_and(|passed| {
-            row.event.session_id.as_ref().is_none_or(|session| !passed.contains(session))
+            row.event
+                .session_id
+                .as_ref()
+                .is_none_or(|session| !passed.contains(session))
         })
     }
 

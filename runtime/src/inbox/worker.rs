@@ -121,7 +121,9 @@ impl<DB: Storage> Core<DB> {
         let mut most = usize::MAX;
         let mut length = 0;
         for row in rows {
-            let Some(route) = self.plain_route(shard, row) else { break };
+            let Some(route) = self.plain_route(shard, row) else {
+                break;
+            };
             most = most.min(route.batch);
             if route.batch < 2 || length >= most {
                 break;
@@ -141,7 +143,9 @@ impl<DB: Storage> Core<DB> {
     }
 
     fn route(&self, row: &InboxRow) -> Option<&Route<DB>> {
-        self.routes.get(&row.event.name).filter(|route| row.event.version <= route.version)
+        self.routes
+            .get(&row.event.name)
+            .filter(|route| row.event.version <= route.version)
     }
 
     /// Why no handler may start on a row at all.
@@ -154,9 +158,20 @@ impl<DB: Storage> Core<DB> {
             .then(|| "older than the dedupe horizon".to_owned())
     }
 
-    async fn run_batch(&self, shard: &mut Shard<DB::Horizon>, rows: &[InboxRow]) -> Result<Step, StorageError> {
-        let routed: Vec<_> = rows.iter().filter_map(|row| self.route(row).map(|route| (row, route))).collect();
-        let timeout = routed.iter().map(|(_, route)| route.timeout).min().unwrap_or(DB::DEFAULT_HANDLER_TIMEOUT);
+    async fn run_batch(
+        &self,
+        shard: &mut Shard<DB::Horizon>,
+        rows: &[InboxRow],
+    ) -> Result<Step, StorageError> {
+        let routed: Vec<_> = rows
+            .iter()
+            .filter_map(|row| self.route(row).map(|route| (row, route)))
+            .collect();
+        let timeout = routed
+            .iter()
+            .map(|(_, route)| route.timeout)
+            .min()
+            .unwrap_or(DB::DEFAULT_HANDLER_TIMEOUT);
         let ran = guarded::run(&self.connections, &self.work_of(&routed, timeout)).await?;
         match ran {
             Ran::Committed => {
@@ -167,7 +182,8 @@ impl<DB: Storage> Core<DB> {
             // Which of them did it can't be told, and each may have had effects that are durable.
             Ran::Ended(reason) => {
                 for row in rows {
-                    self.end_dead(shard, row, &reason, Verdict::DeadAfterEnd, 0).await?;
+                    self.end_dead(shard, row, &reason, Verdict::DeadAfterEnd, 0)
+                        .await?;
                 }
                 return Ok(Step::Next);
             }
@@ -184,7 +200,12 @@ impl<DB: Storage> Core<DB> {
     }
 
     fn work_of<'a>(&'a self, rows: &'a [(&'a InboxRow, &'a Route<DB>)], timeout: Duration) -> Work<'a, DB> {
-        Work { subscription: &self.subscription, rows, states: &self.states, timeout }
+        Work {
+            subscription: &self.subscription,
+            rows,
+            states: &self.states,
+            timeout,
+        }
     }
 
     async fn run_row(&self, shard: &mut Shard<DB::Horizon>, row: &InboxRow) -> Result<Step, StorageError> {
@@ -199,7 +220,9 @@ impl<DB: Storage> Core<DB> {
         if let Some(reason) = self.refusal(row) {
             return self.end_dead(shard, row, &reason, Verdict::Dead, 0).await;
         }
-        let Some(route) = self.route(row) else { return self.unknown(shard, row).await };
+        let Some(route) = self.route(row) else {
+            return self.unknown(shard, row).await;
+        };
         let cautious = shard.is_cautious(row);
         if cautious {
             if row.attempts >= route.retry.max_attempts() {
@@ -207,7 +230,8 @@ impl<DB: Storage> Core<DB> {
                 return self.end_dead(shard, row, &reason, Verdict::Dead, 0).await;
             }
             // Written before the handler, so that an event which kills the process is counted all the same.
-            let attempt = Attempt::new(row.seq, &shard.lease.fence, Verdict::Retry(Duration::ZERO)).counting(1);
+            let attempt =
+                Attempt::new(row.seq, &shard.lease.fence, Verdict::Retry(Duration::ZERO)).counting(1);
             if !self.record(&attempt).await? {
                 return Ok(Step::Reread);
             }
@@ -222,7 +246,10 @@ impl<DB: Storage> Core<DB> {
                 Ok(Step::Next)
             }
             Ran::Stale => Ok(Step::Reread),
-            Ran::Ended(reason) => self.end_dead(shard, row, &reason, Verdict::DeadAfterEnd, 1 - counted).await,
+            Ran::Ended(reason) => {
+                self.end_dead(shard, row, &reason, Verdict::DeadAfterEnd, 1 - counted)
+                    .await
+            }
             Ran::Trouble(reason) => self.try_again(shard, row, TROUBLE_WAIT, -counted, &reason).await,
             Ran::Failed(error) => self.failed(shard, row, route, &error, counted).await,
         }
@@ -241,11 +268,16 @@ impl<DB: Storage> Core<DB> {
             return self.try_again(shard, row, delay, -counted, &reason).await;
         }
         if error.is_dead_letter() {
-            return self.end_dead(shard, row, &reason, Verdict::Dead, 1 - counted).await;
+            return self
+                .end_dead(shard, row, &reason, Verdict::Dead, 1 - counted)
+                .await;
         }
         match route.retry.delay_after(row.attempts + 1, random_unit()) {
             Some(delay) => self.try_again(shard, row, delay, 1 - counted, &reason).await,
-            None => self.end_dead(shard, row, &reason, Verdict::Dead, 1 - counted).await,
+            None => {
+                self.end_dead(shard, row, &reason, Verdict::Dead, 1 - counted)
+                    .await
+            }
         }
     }
 
@@ -264,7 +296,11 @@ impl<DB: Storage> Core<DB> {
         }
         shard.block(row.event.session_id.as_deref(), Instant::now() + delay);
         self.telemetry.counters.retried();
-        self.tell(IncidentKind::HandlerFailed, row, &format!("{reason}; trying again in {delay:.1?}"));
+        self.tell(
+            IncidentKind::HandlerFailed,
+            row,
+            &format!("{reason}; trying again in {delay:.1?}"),
+        );
         Ok(Step::Next)
     }
 
@@ -302,13 +338,20 @@ impl<DB: Storage> Core<DB> {
             .iter()
             .any(|instance| instance.handles(&self.subscription, name, version));
         if elsewhere {
-            shard.block(row.event.session_id.as_deref(), Instant::now() + self.settings.sweep);
+            shard.block(
+                row.event.session_id.as_deref(),
+                Instant::now() + self.settings.sweep,
+            );
             let text = format!("version {version} of {name} waits for an instance that handles it");
             self.tell(IncidentKind::WaitingForInstance, row, &text);
             return Ok(Step::Next);
         }
         if self.ignores_unknown && self.routes.get(name).is_none() {
-            let first = self.ignored.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+            let first = self
+                .ignored
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(name.to_owned());
             if first {
                 tracing::info!(subscription = %self.subscription, event = name, "ignored: no handler, as declared");
             }
@@ -317,13 +360,18 @@ impl<DB: Storage> Core<DB> {
             return Ok(Step::Next);
         }
         let reason = match self.routes.get(name) {
-            Some(route) => format!("no handler for version {version} of {name}: the newest handled here is {}", route.version),
+            Some(route) => format!(
+                "no handler for version {version} of {name}: the newest handled here is {}",
+                route.version
+            ),
             None => format!("no handler for {name} in subscription {}", self.subscription),
         };
         self.end_dead(shard, row, &reason, Verdict::Dead, 0).await
     }
 
     fn tell(&self, kind: IncidentKind, row: &InboxRow, message: &str) {
-        self.telemetry.incidents.report_event(kind, &self.source, row.event.id, &row.event.name, message);
+        self.telemetry
+            .incidents
+            .report_event(kind, &self.source, row.event.id, &row.event.name, message);
     }
 }

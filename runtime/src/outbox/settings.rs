@@ -98,14 +98,38 @@ impl OutboxSettings {
                 problems.push(text.to_owned());
             }
         };
-        refuse(self.poll_interval.is_zero(), "outbox poll_interval is zero: the relay would never rest; 10 ms or more is sensible");
-        refuse(self.poll_interval > Duration::from_secs(60), "outbox poll_interval is above 60 s: an event whose hint was missed would wait that long");
-        refuse(self.batch_size == 0, "outbox batch_size is 0: nothing would ever be sent");
-        refuse(self.in_flight == 0, "outbox in_flight is 0: nothing would ever be sent");
-        refuse(self.in_flight > 256, "outbox in_flight is above 256: brokers refuse so many unsettled batches on one link");
-        refuse(self.lease_time < Duration::from_secs(1), "outbox lease_time is below 1 s: a short pause would cost the leadership");
-        refuse(self.lease_time > Duration::from_secs(600), "outbox lease_time is above 10 minutes: a crash would stop the lane for that long");
-        refuse(self.backoff_initial.is_zero() || self.backoff_initial > self.backoff_max, "outbox backoff must start above zero and not above its maximum");
+        refuse(
+            self.poll_interval.is_zero(),
+            "outbox poll_interval is zero: the relay would never rest; 10 ms or more is sensible",
+        );
+        refuse(
+            self.poll_interval > Duration::from_secs(60),
+            "outbox poll_interval is above 60 s: an event whose hint was missed would wait that long",
+        );
+        refuse(
+            self.batch_size == 0,
+            "outbox batch_size is 0: nothing would ever be sent",
+        );
+        refuse(
+            self.in_flight == 0,
+            "outbox in_flight is 0: nothing would ever be sent",
+        );
+        refuse(
+            self.in_flight > 256,
+            "outbox in_flight is above 256: brokers refuse so many unsettled batches on one link",
+        );
+        refuse(
+            self.lease_time < Duration::from_secs(1),
+            "outbox lease_time is below 1 s: a short pause would cost the leadership",
+        );
+        refuse(
+            self.lease_time > Duration::from_secs(600),
+            "outbox lease_time is above 10 minutes: a crash would stop the lane for that long",
+        );
+        refuse(
+            self.backoff_initial.is_zero() || self.backoff_initial > self.backoff_max,
+            "outbox backoff must start above zero and not above its maximum",
+        );
         problems
     }
 }

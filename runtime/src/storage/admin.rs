@@ -63,7 +63,12 @@ pub struct DeadRowFilter {
 
 impl Default for DeadRowFilter {
     fn default() -> Self {
-        Self { event: None, owner: None, after: 0, limit: 100 }
+        Self {
+            event: None,
+            owner: None,
+            after: 0,
+            limit: 100,
+        }
     }
 }
 
@@ -112,10 +117,14 @@ impl DeadRow {
 /// What operators ask and do.
 pub trait AdminStorage: Database {
     /// Counts the outbox.
-    fn count_outbox(conn: &mut Self::Connection) -> impl Future<Output = Result<OutboxCounts, StorageError>> + Send;
+    fn count_outbox(
+        conn: &mut Self::Connection,
+    ) -> impl Future<Output = Result<OutboxCounts, StorageError>> + Send;
 
     /// Counts the inbox.
-    fn count_inbox(conn: &mut Self::Connection) -> impl Future<Output = Result<InboxCounts, StorageError>> + Send;
+    fn count_inbox(
+        conn: &mut Self::Connection,
+    ) -> impl Future<Output = Result<InboxCounts, StorageError>> + Send;
 
     /// Lists dead rows by sequence number.
     fn dead_rows(

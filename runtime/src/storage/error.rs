@@ -5,13 +5,17 @@
 #[non_exhaustive]
 pub enum StorageError {
     /// The library's tables are not there: run `EventBus::migrate(&pool)` once before anything else, also in tests.
-    #[error("the tables of distributed-events are missing in {database}: run `EventBus::migrate(&pool).await?` before starting the bus or publishing")]
+    #[error(
+        "the tables of distributed-events are missing in {database}: run `EventBus::migrate(&pool).await?` before starting the bus or publishing"
+    )]
     MissingTables {
         /// The database's identity.
         database: String,
     },
     /// The tables were written by a newer version of the library that this one can't work with: deploy the newer one.
-    #[error("the tables have version {found}, and this version of distributed-events knows versions up to {known}: use a newer version of the crate")]
+    #[error(
+        "the tables have version {found}, and this version of distributed-events knows versions up to {known}: use a newer version of the crate"
+    )]
     NewerTables {
         /// What the database says.
         found: i64,
@@ -20,10 +24,14 @@ pub enum StorageError {
     },
     /// Publish was called in a transaction that had begun without the write lock and has lost its snapshot: begin it
     /// with `pool.begin_with("BEGIN IMMEDIATE")`.
-    #[error("this transaction read before it wrote, and another writer came between: begin it with `pool.begin_with(\"BEGIN IMMEDIATE\")`")]
+    #[error(
+        "this transaction read before it wrote, and another writer came between: begin it with `pool.begin_with(\"BEGIN IMMEDIATE\")`"
+    )]
     StaleSnapshot,
     /// Publish was called outside a live transaction: the transaction had been rolled back before.
-    #[error("the transaction is no longer alive, so the event would not be atomic with it: return the error that ended it")]
+    #[error(
+        "the transaction is no longer alive, so the event would not be atomic with it: return the error that ended it"
+    )]
     NoTransaction,
     /// An event with this id is in the outbox already, so this publish is a repetition: nothing was written.
     #[error("an event with the id {id} is in the outbox already")]

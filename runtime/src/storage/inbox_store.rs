@@ -103,7 +103,10 @@ pub trait LocalStorage: Database {
     ) -> impl Future<Output = Result<Vec<OwedEvent>, StorageError>> + Send;
 
     /// See [`InboxStore::paid`].
-    fn paid(conn: &mut Self::Connection, seqs: &[i64]) -> impl Future<Output = Result<(), StorageError>> + Send;
+    fn paid(
+        conn: &mut Self::Connection,
+        seqs: &[i64],
+    ) -> impl Future<Output = Result<(), StorageError>> + Send;
 }
 
 /// The [`InboxStore`] of a database, over connections of the library's own.
@@ -119,20 +122,31 @@ impl<DB: Storage> PoolInbox<DB> {
     /// The store of a pool that [`Storage::open`] has opened.
     #[must_use]
     pub fn new(pool: Pool<DB>) -> Self {
-        Self { identity: DB::identity(&pool), given: pool, settings: None, opened: OnceCell::new() }
+        Self {
+            identity: DB::identity(&pool),
+            given: pool,
+            settings: None,
+            opened: OnceCell::new(),
+        }
     }
 
     /// The store of connections that other loops share.
     #[must_use]
     pub fn over(connections: Connections<DB>) -> Self {
         let given = connections.pool().clone();
-        Self { opened: OnceCell::new_with(Some(connections)), ..Self::new(given) }
+        Self {
+            opened: OnceCell::new_with(Some(connections)),
+            ..Self::new(given)
+        }
     }
 
     /// The store of a user's pool, beside which a small one is opened at the first use.
     #[must_use]
     pub fn beside(pool: Pool<DB>, settings: PoolSettings) -> Self {
-        Self { settings: Some(settings), ..Self::new(pool) }
+        Self {
+            settings: Some(settings),
+            ..Self::new(pool)
+        }
     }
 
     /// The library's own connections.
@@ -185,9 +199,9 @@ impl<DB: Storage> InboxStore for PoolInbox<DB> {
         store: &'a str,
         subscriptions: &'a [LocalSubscription],
     ) -> BoxFuture<'a, Result<(), StorageError>> {
-        Box::pin(async move {
-            DB::record_subscriptions(&mut *self.write().await?, store, subscriptions).await
-        })
+        Box::pin(
+            async move { DB::record_subscriptions(&mut *self.write().await?, store, subscriptions).await },
+        )
     }
 
     fn subscriptions(&self) -> BoxFuture<'_, Result<Vec<LocalSubscription>, StorageError>> {

@@ -59,7 +59,9 @@ impl Instance {
     /// Whether it serves the subscription at all.
     #[must_use]
     pub fn serves(&self, subscription: &str) -> bool {
-        self.handles.iter().any(|handled| handled.subscription == subscription)
+        self.handles
+            .iter()
+            .any(|handled| handled.subscription == subscription)
     }
 
     /// Whether it handles this version of the event.
@@ -112,5 +114,8 @@ pub trait LeaseStorage: Database {
     ) -> impl Future<Output = Result<Vec<Instance>, StorageError>> + Send;
 
     /// Forgets an instance that stops.
-    fn retire(conn: &mut Self::Connection, instance: Uuid) -> impl Future<Output = Result<(), StorageError>> + Send;
+    fn retire(
+        conn: &mut Self::Connection,
+        instance: Uuid,
+    ) -> impl Future<Output = Result<(), StorageError>> + Send;
 }

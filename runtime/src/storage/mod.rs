@@ -19,14 +19,14 @@ use std::time::Duration;
 
 use sqlx::{Pool, Transaction};
 
-pub use admin::{AdminStorage, DeadRow, DeadRowFilter, OutboxCounts, InboxCounts, StateCounts, Table};
+pub use admin::{AdminStorage, DeadRow, DeadRowFilter, InboxCounts, OutboxCounts, StateCounts, Table};
 pub use connections::{Connections, Writer};
 pub use error::{StorageError, Trouble};
 pub use inbox_store::{InboxStore, LocalStorage, LocalSubscription, OwedEvent, PoolInbox};
 pub use lease::{Fence, Handled, Instance, LeaseStorage, TakenLease};
 pub use rows::{
-    Attempt, Body, GuardOutcome, InboxQuery, InboxRow, IncomingEvent, IngestReport, OutboxQuery, OutboxRow, Retention,
-    SentRows, Verdict,
+    Attempt, Body, GuardOutcome, InboxQuery, InboxRow, IncomingEvent, IngestReport, OutboxQuery, OutboxRow,
+    Retention, SentRows, Verdict,
 };
 
 use crate::envelope::{Envelope, EventId};
@@ -64,7 +64,10 @@ impl PoolSettings {
     /// So many connections, each waiting so long for a lock.
     #[must_use]
     pub const fn new(connections: u32, busy_timeout: Duration) -> Self {
-        Self { connections, busy_timeout }
+        Self {
+            connections,
+            busy_timeout,
+        }
     }
 }
 
@@ -89,7 +92,10 @@ pub trait Storage: LeaseStorage + AdminStorage + LocalStorage {
     /// Opens the library's own small pool beside the user's, from its connect options (rule 28).
     ///
     /// Databases that live in the user's one connection (in-memory SQLite) share the given pool.
-    fn open(pool: &Pool<Self>, settings: &PoolSettings) -> impl Future<Output = Result<Pool<Self>, StorageError>> + Send;
+    fn open(
+        pool: &Pool<Self>,
+        settings: &PoolSettings,
+    ) -> impl Future<Output = Result<Pool<Self>, StorageError>> + Send;
 
     /// A name of the database that two processes on one machine agree on, free of secrets (rule 27).
     fn identity(pool: &Pool<Self>) -> String;
@@ -136,7 +142,9 @@ pub trait Storage: LeaseStorage + AdminStorage + LocalStorage {
     ) -> impl Future<Output = Result<bool, StorageError>> + Send;
 
     /// The present point in the transaction order; taken after a read that saw a gap.
-    fn horizon(conn: &mut Self::Connection) -> impl Future<Output = Result<Self::Horizon, StorageError>> + Send;
+    fn horizon(
+        conn: &mut Self::Connection,
+    ) -> impl Future<Output = Result<Self::Horizon, StorageError>> + Send;
 
     /// Whether every transaction that was open at the horizon has ended.
     fn has_passed(
@@ -179,7 +187,9 @@ pub trait Storage: LeaseStorage + AdminStorage + LocalStorage {
     ) -> impl Future<Output = Result<u64, StorageError>> + Send;
 
     /// Closes the guard and says whether the transaction it was opened in is still alive and whole (rules 8 and 9).
-    fn close_guard(conn: &mut Self::Connection) -> impl Future<Output = Result<GuardOutcome, StorageError>> + Send;
+    fn close_guard(
+        conn: &mut Self::Connection,
+    ) -> impl Future<Output = Result<GuardOutcome, StorageError>> + Send;
 
     /// Records what became of a handler's attempt, fenced by the lease under which it ran (rule 4); `false` when the
     /// row or the lease is no longer ours.
@@ -214,7 +224,11 @@ impl NewEvent {
     /// An event to be delivered as soon as it is committed.
     #[must_use]
     pub const fn new(envelope: Envelope) -> Self {
-        Self { envelope, deliver: Delivery::Now, ttl: None }
+        Self {
+            envelope,
+            deliver: Delivery::Now,
+            ttl: None,
+        }
     }
 }
 
