@@ -47,11 +47,7 @@ impl Handler<Sqlite> for Billing {
             .bind(event.order_id)
             .execute(&mut **tx)
             .await?;
-        self.done.send(format!(
-            "order {} charged, attempt {}",
-            event.order_id,
-            context.attempt()
-        ))?;
+        self.done.send(format!("order {} charged, attempt {}", event.order_id, context.attempt()))?;
         Ok(())
     }
 }
@@ -59,9 +55,7 @@ impl Handler<Sqlite> for Billing {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let pool = SqlitePool::connect("sqlite::memory:").await?;
-    sqlx::query("CREATE TABLE charges (order_id INTEGER NOT NULL)")
-        .execute(&pool)
-        .await?;
+    sqlx::query("CREATE TABLE charges (order_id INTEGER NOT NULL)").execute(&pool).await?;
     EventBus::migrate(&pool).await?;
 
     let (done, mut finished) = mpsc::unbounded_channel();
@@ -69,19 +63,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let bus = EventBus::builder(pool.clone())
         .broker(LocalBroker::new())
         .handler_value(Billing { done })
-        .on(
-            HandlerSettings::new("audit"),
-            move |event: OrderPlaced, _tx, _context| {
-                let audited = audited.clone();
-                Box::pin(async move { Ok(audited.send(format!("order {} audited", event.order_id))?) })
-            },
-        )
+        .on(HandlerSettings::new("audit"), move |event: OrderPlaced, _tx, _context| {
+            let audited = audited.clone();
+            Box::pin(async move { Ok(audited.send(format!("order {} audited", event.order_id))?) })
+        })
         .build()?;
 
     let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
-    OrderPlaced { order_id: 1 }
-        .publish_with(&mut tx, PublishOptions::new().header("tenant", "acme"))
-        .await?;
+    OrderPlaced { order_id: 1 }.publish_with(&mut tx, PublishOptions::new().header("tenant", "acme")).await?;
     bus.commit(tx).await?;
 
     bus.run_until(async {

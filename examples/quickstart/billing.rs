@@ -30,10 +30,7 @@ async fn charge_card(
     State(latencies): State<report::Latencies>,
 ) -> Result<(), HandlerError> {
     if order.card == "expired" {
-        return Err(HandlerError::dead_letter(format!(
-            "the card of order {} has expired",
-            order.order_id
-        )));
+        return Err(HandlerError::dead_letter(format!("the card of order {} has expired", order.order_id)));
     }
     if order.card == "busy" && context.attempt() == 1 {
         return Err("the bank is busy".into()); // tried again, with backoff
@@ -43,12 +40,7 @@ async fn charge_card(
         .bind(order.total_cents)
         .execute(&mut **tx)
         .await?;
-    CardCharged {
-        order_id: order.order_id,
-        cents: order.total_cents,
-    }
-    .publish(tx)
-    .await?;
+    CardCharged { order_id: order.order_id, cents: order.total_cents }.publish(tx).await?;
     latencies.handled(order.order_id);
     Ok(())
 }

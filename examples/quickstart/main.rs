@@ -40,12 +40,8 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<bool, Failure> {
     let arguments = Arguments::parse()?;
-    std::fs::create_dir_all(&arguments.data).map_err(|error| {
-        format!(
-            "the directory {} can't be made: {error}",
-            arguments.data.display()
-        )
-    })?;
+    std::fs::create_dir_all(&arguments.data)
+        .map_err(|error| format!("the directory {} can't be made: {error}", arguments.data.display()))?;
     let ordering_db = open(&arguments.data.join("ordering.db")).await?;
     let billing_db = open(&arguments.data.join("billing.db")).await?;
     ordering::create_tables(&ordering_db).await?;
@@ -57,11 +53,7 @@ async fn run() -> Result<bool, Failure> {
     let inbox = InboxSettings::default()
         .lease_time(Duration::from_secs(2))
         .handler_timeout(Duration::from_millis(400))
-        .retry(
-            RetryPolicy::default()
-                .attempts(5)
-                .initial(Duration::from_millis(50)),
-        );
+        .retry(RetryPolicy::default().attempts(5).initial(Duration::from_millis(50)));
     let outbox = OutboxSettings::default().lease_time(Duration::from_secs(2));
     let latencies = report::Latencies::default();
 
@@ -87,12 +79,8 @@ async fn run() -> Result<bool, Failure> {
             let _gone = stopped.wait_for(|stopped| *stopped).await;
         }
     };
-    let loops = async {
-        tokio::try_join!(
-            ordering.run_until(until_stopped()),
-            billing.run_until(until_stopped())
-        )
-    };
+    let loops =
+        async { tokio::try_join!(ordering.run_until(until_stopped()), billing.run_until(until_stopped())) };
     let work = async {
         let published = ordering::place_orders(&ordering, &ordering_db, arguments.input(), &latencies).await;
         if published.is_ok() {
@@ -110,15 +98,8 @@ async fn run() -> Result<bool, Failure> {
     };
     let (loops, published) = tokio::join!(loops, shown);
     loops?;
-    report::print(
-        &ordering_db,
-        &billing_db,
-        published?,
-        &ordering.stats(),
-        &billing.stats(),
-        &latencies,
-    )
-    .await
+    report::print(&ordering_db, &billing_db, published?, &ordering.stats(), &billing.stats(), &latencies)
+        .await
 }
 
 /// WAL and FULL: what is committed survives a power cut.
@@ -140,10 +121,7 @@ struct Arguments {
 
 impl Arguments {
     fn parse() -> Result<Self, Failure> {
-        let mut parsed = Self {
-            input: None,
-            data: PathBuf::from("quickstart-data"),
-        };
+        let mut parsed = Self { input: None, data: PathBuf::from("quickstart-data") };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));

@@ -41,11 +41,7 @@ pub(crate) async fn place_orders(
     latencies: &report::Latencies,
 ) -> Result<Placed, Failure> {
     let mut placed = Placed::default();
-    for (index, line) in input
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty())
-    {
+    for (index, line) in input.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let order: OrderPlaced = match serde_json::from_str(line) {
             Ok(order) => order,
             Err(error) => {

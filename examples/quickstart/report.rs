@@ -26,11 +26,7 @@ struct Inner {
 
 impl Latencies {
     pub(crate) fn committed(&self, order_id: i64) {
-        self.inner
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .committed
-            .insert(order_id, Instant::now());
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).committed.insert(order_id, Instant::now());
     }
 
     pub(crate) fn handled(&self, order_id: i64) {
@@ -41,12 +37,7 @@ impl Latencies {
     }
 
     fn percentile(&self, share: f64) -> String {
-        let mut taken = self
-            .inner
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .taken
-            .clone();
+        let mut taken = self.inner.lock().unwrap_or_else(PoisonError::into_inner).taken.clone();
         taken.sort_unstable();
         let index = (taken.len() as f64 * share) as usize;
         taken
@@ -63,11 +54,8 @@ pub(crate) async fn progress(
     let live = std::io::stderr().is_terminal();
     loop {
         if live {
-            let (sent, charged, paid) = (
-                ordering.stats().sent,
-                billing.stats().processed,
-                ordering.stats().processed,
-            );
+            let (sent, charged, paid) =
+                (ordering.stats().sent, billing.stats().processed, ordering.stats().processed);
             eprint!("\rorders sent {sent}, charged {charged}, paid {paid} ");
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -86,11 +74,7 @@ pub(crate) async fn wait_until_settled(
             waiting += sending.owed.values().sum::<u64>();
             waiting += sending.lanes.values().map(|lane| lane.pending).sum::<u64>();
             let handling = admin::count_inbox(inbox).await?;
-            waiting += handling
-                .subscriptions
-                .values()
-                .map(|subscription| subscription.pending)
-                .sum::<u64>();
+            waiting += handling.subscriptions.values().map(|subscription| subscription.pending).sum::<u64>();
         }
         if waiting == 0 {
             return Ok(());
@@ -127,19 +111,10 @@ pub(crate) async fn print(
     for (name, left, right) in rows {
         println!("{name:<22}{left:>10}{right:>10}");
     }
-    println!(
-        "commit to handled: p50 {}, p99 {}",
-        latencies.percentile(0.5),
-        latencies.percentile(0.99)
-    );
+    println!("commit to handled: p50 {}, p99 {}", latencies.percentile(0.5), latencies.percentile(0.99));
     println!();
     for dead in admin::dead_rows(billing_db, Table::Inbox, &DeadRowFilter::default()).await? {
-        println!(
-            "dead: {} of session {}: {}",
-            dead.event,
-            dead.session_id.unwrap_or_default(),
-            dead.reason
-        );
+        println!("dead: {} of session {}: {}", dead.event, dead.session_id.unwrap_or_default(), dead.reason);
     }
     let differences = reconcile(ordering_db, billing_db).await?;
     if differences.is_empty() {
@@ -157,10 +132,8 @@ async fn reconcile(ordering_db: &SqlitePool, billing_db: &SqlitePool) -> Result<
         sqlx::query_as("SELECT order_id, COUNT(*), SUM(cents) FROM charges GROUP BY order_id")
             .fetch_all(billing_db)
             .await?;
-    let mut charges: HashMap<i64, (i64, i64)> = charges
-        .into_iter()
-        .map(|(id, count, cents)| (id, (count, cents)))
-        .collect();
+    let mut charges: HashMap<i64, (i64, i64)> =
+        charges.into_iter().map(|(id, count, cents)| (id, (count, cents))).collect();
     let orders: Vec<(i64, i64, String, i64, i64)> = sqlx::query_as(
         "SELECT order_id, total_cents, card, paid_cents, payments FROM orders ORDER BY order_id",
     )
@@ -183,10 +156,6 @@ async fn reconcile(ordering_db: &SqlitePool, billing_db: &SqlitePool) -> Result<
             ));
         }
     }
-    differences.extend(
-        charges
-            .into_keys()
-            .map(|id| format!("order {id}: charged, but never placed")),
-    );
+    differences.extend(charges.into_keys().map(|id| format!("order {id}: charged, but never placed")));
     Ok(differences)
 }

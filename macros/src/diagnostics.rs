@@ -31,7 +31,6 @@ impl Diagnostics {
 
     /// The collected mistakes as `compile_error!`s, if there are any.
     pub(crate) fn finish(self) -> Result<(), TokenStream> {
-        self.errors
-            .map_or(Ok(()), |errors| Err(errors.into_compile_error()))
+        self.errors.map_or(Ok(()), |errors| Err(errors.into_compile_error()))
     }
 }

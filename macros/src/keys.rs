@@ -38,10 +38,7 @@ pub(crate) fn read(
             Ok(false) => {
                 errors.at(
                     &key,
-                    format!(
-                        "unknown key `{name}`: `{macro_name}` accepts {}",
-                        accepted.join(", ")
-                    ),
+                    format!("unknown key `{name}`: `{macro_name}` accepts {}", accepted.join(", ")),
                 );
                 skip(input);
                 continue;
@@ -74,10 +71,7 @@ fn skip(input: ParseStream<'_>) {
 /// `= value`; says by example what to write where there is none.
 pub(crate) fn value<T: Parse>(key: &Ident, input: ParseStream<'_>, example: &str) -> syn::Result<T> {
     if !input.peek(Token![=]) {
-        return Err(syn::Error::new(
-            key.span(),
-            format!("`{key}` needs a value: write `{key} = {example}`"),
-        ));
+        return Err(syn::Error::new(key.span(), format!("`{key}` needs a value: write `{key} = {example}`")));
     }
     let equals: Token![=] = input.parse()?;
     if input.is_empty() || input.peek(Token![,]) {
@@ -87,10 +81,7 @@ pub(crate) fn value<T: Parse>(key: &Ident, input: ParseStream<'_>, example: &str
         ));
     }
     input.parse().map_err(|error| {
-        syn::Error::new(
-            error.span(),
-            format!("this is no value for `{key}`: write `{key} = {example}`"),
-        )
+        syn::Error::new(error.span(), format!("this is no value for `{key}`: write `{key} = {example}`"))
     })
 }
 
@@ -100,9 +91,7 @@ pub(crate) fn text(key: &Ident, input: ParseStream<'_>, example: &str, max: usiz
     let found = text.value();
     let refuse = |problem: String| Err(syn::Error::new(text.span(), problem));
     if found.is_empty() {
-        return refuse(format!(
-            "`{key}` is empty: write `{key} = \"{example}\"`, or leave it out"
-        ));
+        return refuse(format!("`{key}` is empty: write `{key} = \"{example}\"`, or leave it out"));
     }
     let length = found.chars().count();
     if length > max {
@@ -111,9 +100,7 @@ pub(crate) fn text(key: &Ident, input: ParseStream<'_>, example: &str, max: usiz
         ));
     }
     if found.chars().any(char::is_control) {
-        return refuse(format!(
-            "`{key}` contains control characters, which can't travel: leave them out"
-        ));
+        return refuse(format!("`{key}` contains control characters, which can't travel: leave them out"));
     }
     if found.trim() != found {
         return refuse(format!("`{key}` begins or ends with a space: take it away"));
@@ -129,10 +116,7 @@ where
 {
     let literal: LitInt = value(key, input, example)?;
     let number: T = literal.base10_parse().map_err(|_| {
-        syn::Error::new(
-            literal.span(),
-            format!("`{key}` is too big: write a number like {example}"),
-        )
+        syn::Error::new(literal.span(), format!("`{key}` is too big: write a number like {example}"))
     })?;
     if number < least {
         return Err(syn::Error::new(
@@ -152,9 +136,7 @@ pub(crate) fn krate(key: &Ident, input: ParseStream<'_>) -> syn::Result<Path> {
     let wrong = |span| syn::Error::new(span, "`crate` needs a path: write `crate = my_events`");
     if input.peek(LitStr) {
         let text: LitStr = input.parse()?;
-        return text
-            .parse_with(Path::parse_mod_style)
-            .map_err(|_| wrong(text.span()));
+        return text.parse_with(Path::parse_mod_style).map_err(|_| wrong(text.span()));
     }
     let span = input.span();
     input.call(Path::parse_mod_style).map_err(|_| wrong(span))

@@ -67,20 +67,13 @@ pub(crate) struct Served<DB: Storage> {
 
 impl<DB: Storage> Clone for EventBus<DB> {
     fn clone(&self) -> Self {
-        Self {
-            inner: Arc::clone(&self.inner),
-        }
+        Self { inner: Arc::clone(&self.inner) }
     }
 }
 
 impl<DB: Storage> fmt::Debug for EventBus<DB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let subscriptions: Vec<_> = self
-            .inner
-            .subscriptions
-            .iter()
-            .map(|served| &served.name)
-            .collect();
+        let subscriptions: Vec<_> = self.inner.subscriptions.iter().map(|served| &served.name).collect();
         f.debug_struct("EventBus")
             .field("lanes", &self.inner.lanes)
             .field("subscriptions", &subscriptions)
@@ -167,8 +160,5 @@ pub enum BusError {
 }
 
 fn list(problems: &[String]) -> String {
-    problems
-        .iter()
-        .map(|problem| format!("\n  - {problem}"))
-        .collect()
+    problems.iter().map(|problem| format!("\n  - {problem}")).collect()
 }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use uuid::Uuid;
 
-use crate::envelope::{EventId, Headers, TRACEPARENT};
+use crate::envelope::{EventId, Headers, MAX_NAME, TRACEPARENT};
 
 tokio::task_local! {
     static CURRENT: Correlation;
@@ -39,11 +39,7 @@ impl Correlation {
     /// A correlation with an id of the caller's.
     #[must_use]
     pub fn new(correlation_id: impl Into<String>) -> Self {
-        Self {
-            correlation_id: correlation_id.into(),
-            causation_id: None,
-            traceparent: None,
-        }
+        Self { correlation_id: correlation_id.into(), causation_id: None, traceparent: None }
     }
 
     /// A correlation with a new random id.
@@ -111,10 +107,7 @@ fn trace_and_flags(traceparent: &str) -> Option<(&str, &str)> {
     let mut parts = traceparent.split('-');
     let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let hex = |text: &str, length| {
-        text.len() == length
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
+        text.len() == length && text.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
     };
     let zero = |text: &str| text.bytes().all(|b| b == b'0');
     (hex(version, 2) && hex(trace, 32) && !zero(trace) && hex(span, 16) && !zero(span) && hex(flags, 2))
@@ -265,10 +258,17 @@ impl EventContext {
         self.received_at
     }
 
-    /// The correlation under which the event's handlers run.
+    /// The correlation under which the event's handlers run. Another system's correlation id that could not travel on
+    /// with an event of ours is left behind, or no handler of it could publish.
     pub(crate) fn correlation(&self) -> Correlation {
+        let travels = |id: &&String| (1..=MAX_NAME).contains(&id.chars().count()) && !id.contains('\0');
         Correlation {
-            correlation_id: self.correlation_id.clone().unwrap_or_else(|| self.id.to_string()),
+            correlation_id: self
+                .correlation_id
+                .as_ref()
+                .filter(travels)
+                .cloned()
+                .unwrap_or_else(|| self.id.to_string()),
             causation_id: Some(self.id.to_string()),
             traceparent: self.headers.get(TRACEPARENT).cloned(),
         }

@@ -24,10 +24,7 @@ impl EventId {
     /// assert_ne!(a, b);
     /// ```
     #[must_use]
-    #[expect(
-        clippy::new_without_default,
-        reason = "a default id that differs each time would surprise"
-    )]
+    #[expect(clippy::new_without_default, reason = "a default id that differs each time would surprise")]
     pub fn new() -> Self {
         Self(Uuid::now_v7())
     }
@@ -147,11 +144,7 @@ impl Envelope {
     #[must_use]
     pub fn encoded_size(&self) -> usize {
         const FRAMING: usize = 256;
-        let headers: usize = self
-            .headers
-            .iter()
-            .map(|(name, value)| name.len() + value.len() + 16)
-            .sum();
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 16).sum();
         let ids = [&self.session_id, &self.correlation_id, &self.causation_id]
             .into_iter()
             .flatten()

@@ -47,23 +47,17 @@ impl HandlerError {
     /// Try again after this time without counting an attempt.
     #[must_use]
     pub const fn retry_after(delay: Duration) -> Self {
-        Self {
-            kind: Kind::RetryAfter(delay),
-        }
+        Self { kind: Kind::RetryAfter(delay) }
     }
 
     /// Never try again: the event ends `dead` with this reason, and can be requeued by an operator.
     #[must_use]
     pub fn dead_letter(reason: impl Into<BoxError>) -> Self {
-        Self {
-            kind: Kind::DeadLetter(reason.into()),
-        }
+        Self { kind: Kind::DeadLetter(reason.into()) }
     }
 
     pub(crate) const fn timed_out(after: Duration) -> Self {
-        Self {
-            kind: Kind::TimedOut(after),
-        }
+        Self { kind: Kind::TimedOut(after) }
     }
 
     pub(crate) fn panicked(payload: &(dyn std::any::Any + Send)) -> Self {
@@ -72,9 +66,13 @@ impl HandlerError {
             .map(|text| (*text).to_owned())
             .or_else(|| payload.downcast_ref::<String>().cloned())
             .unwrap_or_else(|| "a value that is not text".to_owned());
-        Self {
-            kind: Kind::Panicked(text),
-        }
+        Self { kind: Kind::Panicked(text) }
+    }
+
+    /// Its text, also where the user's error panics while it is shown.
+    pub(crate) fn text(&self) -> String {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.to_string()))
+            .unwrap_or_else(|_panic| "an error that panicked when it was shown".to_owned())
     }
 
     /// How long to wait before the next attempt, where the handler said so.
@@ -114,9 +112,7 @@ impl HandlerError {
 
 impl<E: Into<BoxError>> From<E> for HandlerError {
     fn from(error: E) -> Self {
-        Self {
-            kind: Kind::Failed(error.into()),
-        }
+        Self { kind: Kind::Failed(error.into()) }
     }
 }
 

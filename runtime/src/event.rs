@@ -70,11 +70,7 @@ pub trait DistributedEvent: Serialize + DeserializeOwned + Send + Sync + 'static
     /// When the version is not one this type understands, or the body is not what that version says; the error names
     /// the path inside the body.
     fn decode(version: u32, body: &[u8]) -> Result<Self, DecodeError> {
-        if version == Self::VERSION {
-            from_json(body)
-        } else {
-            Err(DecodeError::version::<Self>(version))
-        }
+        if version == Self::VERSION { from_json(body) } else { Err(DecodeError::version::<Self>(version)) }
     }
 
     /// Writes this event to the outbox in the caller's transaction: it is sent if, and only if, that transaction
@@ -119,10 +115,8 @@ pub trait DistributedEvent: Serialize + DeserializeOwned + Send + Sync + 'static
         tx: &mut Transaction<'_, DB>,
         events: impl IntoIterator<Item = impl Borrow<Self>>,
     ) -> impl Future<Output = Result<Vec<EventId>, PublishError>> + Send {
-        let events: Result<Vec<_>, _> = events
-            .into_iter()
-            .map(|event| prepare(event.borrow(), PublishOptions::default()))
-            .collect();
+        let events: Result<Vec<_>, _> =
+            events.into_iter().map(|event| prepare(event.borrow(), PublishOptions::default())).collect();
         async move {
             let events = events?;
             publish::write(tx, &events).await?;
@@ -132,10 +126,8 @@ pub trait DistributedEvent: Serialize + DeserializeOwned + Send + Sync + 'static
 }
 
 fn prepare<E: DistributedEvent>(event: &E, options: PublishOptions) -> Result<NewEvent, PublishError> {
-    let data = serde_json::to_string(event).map_err(|error| PublishError::Encode {
-        event: E::NAME,
-        reason: error.to_string(),
-    })?;
+    let data = serde_json::to_string(event)
+        .map_err(|error| PublishError::Encode { event: E::NAME, reason: error.to_string() })?;
     let mut envelope = Envelope::new(EventId::new(), E::NAME, data);
     envelope.version = E::VERSION;
     envelope.topic = E::TOPIC.map(str::to_owned);
@@ -154,10 +146,7 @@ pub fn from_json<E: DeserializeOwned>(body: &[u8]) -> Result<E, DecodeError> {
         path: error.path().to_string(),
         reason: error.inner().to_string(),
     })?;
-    json.end().map_err(|error| DecodeError::Body {
-        path: ".".to_owned(),
-        reason: error.to_string(),
-    })?;
+    json.end().map_err(|error| DecodeError::Body { path: ".".to_owned(), reason: error.to_string() })?;
     Ok(event)
 }
 
@@ -193,11 +182,6 @@ impl DecodeError {
     /// The error for a version that an event's type does not know.
     #[must_use]
     pub const fn version<E: DistributedEvent>(found: u32) -> Self {
-        Self::Version {
-            event: E::NAME,
-            found,
-            oldest: E::OLDEST_VERSION,
-            newest: E::VERSION,
-        }
+        Self::Version { event: E::NAME, found, oldest: E::OLDEST_VERSION, newest: E::VERSION }
     }
 }

@@ -38,10 +38,7 @@ pub(crate) struct Lease {
 impl Lease {
     /// A lease asked for at `asked`: the database counts from later than that, so this errs on the safe side.
     pub(crate) fn new(fence: Fence, asked: Instant, time: Duration) -> Self {
-        Self {
-            fence,
-            good_until: asked + time - margin(time),
-        }
+        Self { fence, good_until: asked + time - margin(time) }
     }
 
     pub(crate) fn renewed(&mut self, asked: Instant, time: Duration) {
@@ -79,10 +76,7 @@ mod tests {
         for live in 1..=70 {
             let shares: Vec<_> = (0..live).map(|rank| fair_share(64, live, rank)).collect();
             assert_eq!(shares.iter().sum::<usize>(), 64, "{live} instances");
-            assert!(
-                shares.iter().max().unwrap() - shares.iter().min().unwrap() <= 1,
-                "{live} instances"
-            );
+            assert!(shares.iter().max().unwrap() - shares.iter().min().unwrap() <= 1, "{live} instances");
         }
     }
 

@@ -20,11 +20,7 @@ pub(crate) struct Pace {
 
 impl Pace {
     pub(crate) fn new(idle: Duration) -> Self {
-        Self {
-            idle,
-            wait: BUSY.min(idle),
-            hinted_until: None,
-        }
+        Self { idle, wait: BUSY.min(idle), hinted_until: None }
     }
 
     /// Something may be there soon.
@@ -69,10 +65,7 @@ mod tests {
     #[test]
     fn backs_off_to_the_idle_interval() {
         let mut pace = Pace::new(Duration::from_millis(500));
-        assert_eq!(
-            waits(&mut pace, Instant::now(), 8),
-            [10, 20, 40, 80, 160, 320, 500, 500]
-        );
+        assert_eq!(waits(&mut pace, Instant::now(), 8), [10, 20, 40, 80, 160, 320, 500, 500]);
     }
 
     #[test]

@@ -41,12 +41,10 @@ where
     if version == E::VERSION {
         from_json(body)
     } else if version <= Old::VERSION {
-        Old::decode(version, body)
-            .map(E::upcast)
-            .map_err(|error| match error {
-                DecodeError::Version { .. } => DecodeError::version::<E>(version),
-                other => other,
-            })
+        Old::decode(version, body).map(E::upcast).map_err(|error| match error {
+            DecodeError::Version { .. } => DecodeError::version::<E>(version),
+            other => other,
+        })
     } else {
         Err(DecodeError::version::<E>(version))
     }
@@ -132,10 +130,5 @@ impl DistributedEvent for NoEvent {
 }
 
 /// The declaration of a handler whose attribute has a mistake.
-pub const NO_DECLARATION: Declaration = Declaration {
-    name: "",
-    module: "",
-    file: "",
-    line: 0,
-    settings: HandlerSettings::new("none"),
-};
+pub const NO_DECLARATION: Declaration =
+    Declaration { name: "", module: "", file: "", line: 0, settings: HandlerSettings::new("none") };

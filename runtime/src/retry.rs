@@ -102,22 +102,13 @@ impl RetryPolicy {
             return Some("retry attempts must be at least 1: with 0 no handler would ever run".to_owned());
         }
         if !self.multiplier.is_finite() || self.multiplier < 1.0 {
-            return Some(format!(
-                "retry multiplier must be at least 1, not {}",
-                self.multiplier
-            ));
+            return Some(format!("retry multiplier must be at least 1, not {}", self.multiplier));
         }
         if !(0.0..=1.0).contains(&self.jitter) {
-            return Some(format!(
-                "retry jitter must be between 0 and 1, not {}",
-                self.jitter
-            ));
+            return Some(format!("retry jitter must be between 0 and 1, not {}", self.jitter));
         }
         if self.initial > self.max {
-            return Some(format!(
-                "retry initial ({:?}) is longer than max ({:?})",
-                self.initial, self.max
-            ));
+            return Some(format!("retry initial ({:?}) is longer than max ({:?})", self.initial, self.max));
         }
         // Keeps next_attempt_at inside what every database's timestamps can hold.
         (self.max > Duration::from_secs(365 * 24 * 3600))
@@ -134,13 +125,7 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     pub(crate) const fn new(initial: Duration, max: Duration) -> Self {
-        let policy = RetryPolicy {
-            attempts: u32::MAX,
-            initial,
-            max,
-            multiplier: 2.0,
-            jitter: 0.2,
-        };
+        let policy = RetryPolicy { attempts: u32::MAX, initial, max, multiplier: 2.0, jitter: 0.2 };
         Self { failures: 0, policy }
     }
 
@@ -150,9 +135,7 @@ impl Backoff {
 
     pub(crate) fn next(&mut self) -> Duration {
         self.failures = self.failures.saturating_add(1).min(64);
-        self.policy
-            .delay_after(self.failures, random_unit())
-            .unwrap_or(self.policy.max)
+        self.policy.delay_after(self.failures, random_unit()).unwrap_or(self.policy.max)
     }
 }
 

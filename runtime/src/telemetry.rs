@@ -55,17 +55,13 @@ pub(crate) struct Incidents {
 
 impl fmt::Debug for Incidents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Incidents")
-            .field("hook", &self.hook.is_some())
-            .finish()
+        f.debug_struct("Incidents").field("hook", &self.hook.is_some()).finish()
     }
 }
 
 impl Incidents {
     pub(crate) fn with_hook(hook: impl Fn(&Incident) + Send + Sync + 'static) -> Self {
-        Self {
-            hook: Some(Arc::new(hook)),
-        }
+        Self { hook: Some(Arc::new(hook)) }
     }
 
     pub(crate) fn report(&self, kind: IncidentKind, source: &str, message: impl fmt::Display) {
@@ -96,13 +92,7 @@ impl Incidents {
     }
 
     fn tell(&self, incident: &Incident) {
-        let Incident {
-            kind,
-            source,
-            event,
-            name,
-            message,
-        } = incident;
+        let Incident { kind, source, event, name, message } = incident;
         match kind {
             IncidentKind::EventDead => tracing::error!(?kind, source, ?event, ?name, "{message}"),
             _ => tracing::warn!(?kind, source, ?event, ?name, "{message}"),

@@ -13,10 +13,7 @@ pub(crate) struct Watermark<H> {
 
 impl<H> Watermark<H> {
     pub(crate) const fn new() -> Self {
-        Self {
-            low: 0,
-            candidate: None,
-        }
+        Self { low: 0, candidate: None }
     }
 
     /// Reads start after this.

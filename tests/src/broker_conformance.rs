@@ -45,18 +45,12 @@ pub struct Noted {
 impl Noted {
     /// Without a session.
     pub fn new(text: impl ToString) -> Self {
-        Self {
-            text: text.to_string(),
-            session: None,
-        }
+        Self { text: text.to_string(), session: None }
     }
 
     /// In a session.
     pub fn of(session: &str, text: impl ToString) -> Self {
-        Self {
-            text: text.to_string(),
-            session: Some(session.to_owned()),
-        }
+        Self { text: text.to_string(), session: Some(session.to_owned()) }
     }
 }
 
@@ -76,10 +70,9 @@ pub fn noting<E: DistributedEvent>(
     subscription: &'static str,
     text: fn(&E, &EventContext) -> String,
 ) -> BusBuilder<Sqlite> {
-    builder.on(
-        HandlerSettings::new(subscription),
-        move |event: E, tx, context| Box::pin(async move { note(tx, &text(&event, context)).await }),
-    )
+    builder.on(HandlerSettings::new(subscription), move |event: E, tx, context| {
+        Box::pin(async move { note(tx, &text(&event, context)).await })
+    })
 }
 
 /// Writes a text to `effects`.
@@ -87,10 +80,7 @@ pub fn noting<E: DistributedEvent>(
 /// # Errors
 /// When the database refuses.
 pub async fn note(tx: &mut Transaction<'_, Sqlite>, text: &str) -> Result<(), HandlerError> {
-    sqlx::query("INSERT INTO effects (value) VALUES (?)")
-        .bind(text)
-        .execute(&mut **tx)
-        .await?;
+    sqlx::query("INSERT INTO effects (value) VALUES (?)").bind(text).execute(&mut **tx).await?;
     Ok(())
 }
 
@@ -120,21 +110,12 @@ pub(crate) struct Pair<P> {
 
 impl<P: Place> Pair<P> {
     async fn new() -> Self {
-        Self {
-            place: P::fresh().await,
-            from: Database::new().await,
-            to: Database::new().await,
-        }
+        Self { place: P::fresh().await, from: Database::new().await, to: Database::new().await }
     }
 
     /// The publishing service, running.
     fn publisher(&self) -> Running {
-        Running::start(
-            quick(&self.from.pool)
-                .broker(self.place.broker())
-                .build()
-                .unwrap(),
-        )
+        Running::start(quick(&self.from.pool).broker(self.place.broker()).build().unwrap())
     }
 
     /// A builder of the subscribing service.
@@ -145,9 +126,7 @@ impl<P: Place> Pair<P> {
     /// The subscribing service, running, with one handler that writes the texts of [`Noted`] down.
     fn subscriber(&self) -> Running {
         Running::start(
-            noting(self.builder(), "audit", |event: &Noted, _| event.text.clone())
-                .build()
-                .unwrap(),
+            noting(self.builder(), "audit", |event: &Noted, _| event.text.clone()).build().unwrap(),
         )
     }
 

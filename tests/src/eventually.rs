@@ -19,10 +19,7 @@ pub async fn eventually<T: Debug, F: Future<Output = T>>(
         if holds(&seen) {
             return seen;
         }
-        assert!(
-            tokio::time::Instant::now() < end,
-            "{what}: not within {DEADLINE:?}; last seen: {seen:?}"
-        );
+        assert!(tokio::time::Instant::now() < end, "{what}: not within {DEADLINE:?}; last seen: {seen:?}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

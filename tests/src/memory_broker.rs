@@ -96,12 +96,7 @@ impl MemoryBroker {
             batches: Vec::new(),
             under_way: Vec::new(),
         };
-        Self {
-            shared: Arc::new(Shared {
-                state: Mutex::new(state),
-                changes: watch::Sender::new(0),
-            }),
-        }
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), changes: watch::Sender::new(0) }) }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -132,11 +127,7 @@ impl MemoryBroker {
     #[must_use]
     pub fn accepted(&self) -> Vec<String> {
         let batches = self.batches();
-        batches
-            .into_iter()
-            .filter(|batch| batch.accepted)
-            .flat_map(|batch| batch.bodies)
-            .collect()
+        batches.into_iter().filter(|batch| batch.accepted).flat_map(|batch| batch.bodies).collect()
     }
 
     /// How many batches are under way.
@@ -164,10 +155,7 @@ impl MemoryBroker {
 impl State {
     fn begin(&mut self, batch: &Batch<'_>) -> usize {
         let events = batch.events;
-        let sessions: Vec<_> = events
-            .iter()
-            .filter_map(|event| event.session_id.clone())
-            .collect();
+        let sessions: Vec<_> = events.iter().filter_map(|event| event.session_id.clone()).collect();
         let under_way = || self.under_way.iter().map(|place| &self.batches[*place]);
         let overlap = under_way()
             .flat_map(|other| &other.sessions)
@@ -204,11 +192,7 @@ impl State {
     pub(crate) fn queue(&mut self, source: &Source) -> Option<&mut Queue> {
         let key = (source.topic.clone(), source.subscription.clone());
         let queue = self.subscriptions.get_mut(&key)?;
-        Some(if source.dead_letter_queue {
-            queue.dead_letters()
-        } else {
-            queue
-        })
+        Some(if source.dead_letter_queue { queue.dead_letters() } else { queue })
     }
 }
 
@@ -222,9 +206,7 @@ fn message(event: &Envelope, sequence: i64) -> Message {
     message.session_id = Some(event.session_id.clone().unwrap_or_else(pseudo));
     message.correlation_id = event.correlation_id.clone();
     message.properties = event.headers.clone();
-    message
-        .properties
-        .insert("eventversion".to_owned(), event.version.to_string());
+    message.properties.insert("eventversion".to_owned(), event.version.to_string());
     if let Some(cause) = &event.causation_id {
         message.properties.insert("causationid".to_owned(), cause.clone());
     }
@@ -247,11 +229,7 @@ impl Broker for MemoryBroker {
         let mut state = self.state();
         for subscription in service.subscriptions {
             let key = (subscription.topic, subscription.name);
-            state
-                .subscriptions
-                .entry(key)
-                .or_default()
-                .subscribe(subscription.events);
+            state.subscriptions.entry(key).or_default().subscribe(subscription.events);
         }
     }
 
@@ -297,8 +275,6 @@ impl Drop for Ended<'_> {
 
 impl fmt::Debug for MemoryBroker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryBroker")
-            .field("identity", &self.identity())
-            .finish_non_exhaustive()
+        f.debug_struct("MemoryBroker").field("identity", &self.identity()).finish_non_exhaustive()
     }
 }

@@ -43,10 +43,7 @@ impl Database {
 
     /// What handlers have written to `effects`, in order.
     pub async fn effects(&self) -> Vec<String> {
-        sqlx::query_scalar("SELECT value FROM effects ORDER BY seq")
-            .fetch_all(&self.pool)
-            .await
-            .unwrap()
+        sqlx::query_scalar("SELECT value FROM effects ORDER BY seq").fetch_all(&self.pool).await.unwrap()
     }
 
     /// One number from the database.
@@ -62,23 +59,14 @@ pub async fn connect(path: &std::path::Path, connections: u32) -> SqlitePool {
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full);
-    SqlitePoolOptions::new()
-        .max_connections(connections)
-        .connect_with(options)
-        .await
-        .unwrap()
+    SqlitePoolOptions::new().max_connections(connections).connect_with(options).await.unwrap()
 }
 
 /// Inbox settings under which tests need not wait: short backoff, a few attempts.
 pub fn quick_inbox() -> InboxSettings {
     InboxSettings::default()
         .poll_interval(Duration::from_millis(50))
-        .retry(
-            RetryPolicy::default()
-                .attempts(3)
-                .initial(Duration::from_millis(10))
-                .jitter(0.0),
-        )
+        .retry(RetryPolicy::default().attempts(3).initial(Duration::from_millis(10)).jitter(0.0))
 }
 
 /// Outbox settings under which tests need not wait.
@@ -90,9 +78,7 @@ pub fn quick_outbox() -> OutboxSettings {
 
 /// A builder with the quick settings.
 pub fn quick(pool: &SqlitePool) -> BusBuilder<Sqlite> {
-    EventBus::builder(pool.clone())
-        .inbox(quick_inbox())
-        .outbox(quick_outbox())
+    EventBus::builder(pool.clone()).inbox(quick_inbox()).outbox(quick_outbox())
 }
 
 /// A bus that runs in the background until it is stopped.

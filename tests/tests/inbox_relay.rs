@@ -48,14 +48,9 @@ impl Inbox {
             .busy_timeout(Duration::from_millis(200))
             .broker(self.broker.clone())
             .on_incident(move |incident| {
-                incidents
-                    .lock()
-                    .unwrap()
-                    .push((incident.kind, incident.message.clone()))
+                incidents.lock().unwrap().push((incident.kind, incident.message.clone()))
             });
-        noting(builder, "audit", |event: &Noted, _| event.text.clone())
-            .build()
-            .unwrap()
+        noting(builder, "audit", |event: &Noted, _| event.text.clone()).build().unwrap()
     }
 
     fn start(&self) -> Running {
@@ -77,12 +72,8 @@ impl Inbox {
     /// Waits for so many messages to be completed.
     async fn completed(&self, count: u64) {
         let what = format!("{count} messages are completed");
-        eventually(
-            &what,
-            || async { self.broker.completed(&self.source) },
-            |completed| *completed == count,
-        )
-        .await;
+        eventually(&what, || async { self.broker.completed(&self.source) }, |completed| *completed == count)
+            .await;
     }
 
     async fn effects(&self, count: usize) -> Vec<String> {
@@ -93,18 +84,12 @@ impl Inbox {
         let seen = || async { self.incidents.lock().unwrap().clone() };
         let counted =
             |seen: &Vec<(IncidentKind, String)>| seen.iter().filter(|(other, _)| *other == kind).count();
-        eventually(&format!("{count} incidents of {kind:?}"), seen, |seen| {
-            counted(seen) >= count
-        })
-        .await;
+        eventually(&format!("{count} incidents of {kind:?}"), seen, |seen| counted(seen) >= count).await;
     }
 
     /// The only row's state and reason.
     async fn row(&self) -> (String, Option<String>) {
-        sqlx::query_as("SELECT status, last_error FROM inbox")
-            .fetch_one(&self.database.pool)
-            .await
-            .unwrap()
+        sqlx::query_as("SELECT status, last_error FROM inbox").fetch_one(&self.database.pool).await.unwrap()
     }
 }
 

@@ -16,9 +16,7 @@ mod processes;
 
 fn service(database: &Database, broker: &LocalBroker, subscription: &'static str) -> EventBus<Sqlite> {
     let builder = quick(&database.pool).broker(broker.clone());
-    noting(builder, subscription, |event: &Noted, _| event.text.clone())
-        .build()
-        .unwrap()
+    noting(builder, subscription, |event: &Noted, _| event.text.clone()).build().unwrap()
 }
 
 fn publisher(database: &Database, broker: &LocalBroker) -> Running {
@@ -38,12 +36,7 @@ fn texts(numbers: std::ops::Range<usize>) -> Vec<String> {
 
 async fn all_sent(database: &Database) {
     let pending = "SELECT COUNT(*) FROM outbox WHERE status <> 'sent'";
-    eventually(
-        "all is sent",
-        || database.number(pending),
-        |pending| *pending == 0,
-    )
-    .await;
+    eventually("all is sent", || database.number(pending), |pending| *pending == 0).await;
 }
 
 async fn owed(database: &Database, count: i64) {

@@ -33,13 +33,8 @@ fn programs_compile_or_fail_in_our_words() {
 fn programs(kind: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for macro_name in ["event", "handler"] {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("ui")
-            .join(macro_name)
-            .join(kind);
-        let entries = std::fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().path());
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("ui").join(macro_name).join(kind);
+        let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
         found.extend(entries.filter(|path| path.extension().is_some_and(|extension| extension == "rs")));
     }
     found
@@ -48,10 +43,8 @@ fn programs(kind: &str) -> Vec<PathBuf> {
 /// Every refusal says what to write instead. The few whose words are the compiler's are listed in `ui/NOT_OURS.md`.
 #[test]
 fn every_refusal_has_a_sentence_of_our_own() {
-    let sentences: Vec<&str> = include_str!("../ui/SENTENCES.txt")
-        .lines()
-        .filter(|line| !line.is_empty())
-        .collect();
+    let sentences: Vec<&str> =
+        include_str!("../ui/SENTENCES.txt").lines().filter(|line| !line.is_empty()).collect();
     let not_ours = include_str!("../ui/NOT_OURS.md");
     let failing = programs("fail");
     assert!(failing.len() >= 30, "{} failing programs", failing.len());
@@ -62,21 +55,14 @@ fn every_refusal_has_a_sentence_of_our_own() {
         // An error without a code is a macro's; the compiler's own have one, but for the one that is listed.
         let by_macro = errors.starts_with("error: ") && !errors.starts_with("error: future cannot be sent");
         let ours = by_macro || sentences.iter().any(|sentence| errors.contains(sentence));
-        assert_eq!(
-            ours,
-            !not_ours.contains(&format!("`{name}`")),
-            "{name}:\n{errors}"
-        );
+        assert_eq!(ours, !not_ours.contains(&format!("`{name}`")), "{name}:\n{errors}");
     }
 }
 
 #[test]
 fn three_mistakes_are_reported_at_once_and_nothing_else() {
     for macro_name in ["event", "handler"] {
-        let path = format!(
-            "{}/ui/{macro_name}/fail/three_mistakes.stderr",
-            env!("CARGO_MANIFEST_DIR")
-        );
+        let path = format!("{}/ui/{macro_name}/fail/three_mistakes.stderr", env!("CARGO_MANIFEST_DIR"));
         let errors = std::fs::read_to_string(path).unwrap();
         assert_eq!(errors.matches("error: ").count(), 3, "{errors}");
         assert_eq!(errors.matches("error[").count(), 0, "{errors}");

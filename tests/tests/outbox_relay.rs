@@ -29,23 +29,14 @@ struct Outbox {
 
 impl Outbox {
     async fn new() -> Self {
-        Self {
-            database: Database::new().await,
-            broker: MemoryBroker::new(),
-            incidents: Arc::default(),
-        }
+        Self { database: Database::new().await, broker: MemoryBroker::new(), incidents: Arc::default() }
     }
 
     fn builder(&self) -> BusBuilder<Sqlite> {
         let incidents = Arc::clone(&self.incidents);
-        quick(&self.database.pool)
-            .broker(self.broker.clone())
-            .on_incident(move |incident| {
-                incidents
-                    .lock()
-                    .unwrap()
-                    .push((incident.kind, incident.message.clone()));
-            })
+        quick(&self.database.pool).broker(self.broker.clone()).on_incident(move |incident| {
+            incidents.lock().unwrap().push((incident.kind, incident.message.clone()));
+        })
     }
 
     fn start(&self) -> Running {
@@ -90,32 +81,19 @@ impl Outbox {
 
     async fn batches(&self, count: usize) {
         let what = format!("{count} batches have arrived");
-        eventually(
-            &what,
-            || async { self.broker.batches().len() },
-            |batches| *batches >= count,
-        )
-        .await;
+        eventually(&what, || async { self.broker.batches().len() }, |batches| *batches >= count).await;
     }
 
     async fn under_way(&self, count: usize) {
         let what = format!("{count} batches are under way");
-        eventually(
-            &what,
-            || async { self.broker.under_way() },
-            |batches| *batches == count,
-        )
-        .await;
+        eventually(&what, || async { self.broker.under_way() }, |batches| *batches == count).await;
     }
 
     async fn told(&self, kind: IncidentKind, count: usize) {
         let seen = || async { self.incidents.lock().unwrap().clone() };
         let counted =
             |seen: &Vec<(IncidentKind, String)>| seen.iter().filter(|(other, _)| *other == kind).count();
-        eventually(&format!("{count} incidents of {kind:?}"), seen, |seen| {
-            counted(seen) >= count
-        })
-        .await;
+        eventually(&format!("{count} incidents of {kind:?}"), seen, |seen| counted(seen) >= count).await;
     }
 }
 

@@ -14,11 +14,7 @@ fn is_long() -> bool {
 /// The example's program, built beside the tests by `./tests/run`.
 fn program() -> PathBuf {
     let tests = std::env::current_exe().unwrap();
-    let path = tests
-        .parent()
-        .and_then(Path::parent)
-        .unwrap()
-        .join("examples/quickstart");
+    let path = tests.parent().and_then(Path::parent).unwrap().join("examples/quickstart");
     assert!(
         path.exists(),
         "{} is missing: build it with `cargo build --workspace --all-features --examples`, or use ./tests/run",
@@ -37,15 +33,9 @@ impl Shop {
         let directory = tempfile::tempdir().unwrap();
         let lines: String = (1..=orders)
             .map(|id| {
-                let card = if id % 50 == 7 {
-                    "expired"
-                } else {
-                    ["valid", "busy"][usize::from(id % 20 == 3)]
-                };
-                format!(
-                    "{{\"order_id\": {id}, \"total_cents\": {}, \"card\": \"{card}\"}}\n",
-                    100 + id
-                )
+                let card =
+                    if id % 50 == 7 { "expired" } else { ["valid", "busy"][usize::from(id % 20 == 3)] };
+                format!("{{\"order_id\": {id}, \"total_cents\": {}, \"card\": \"{card}\"}}\n", 100 + id)
             })
             .collect();
         std::fs::write(directory.path().join("orders.ndjson"), lines).unwrap();
@@ -67,43 +57,24 @@ impl Shop {
 
     /// Runs to the end.
     fn run(&self) -> Output {
-        self.command()
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .output()
-            .unwrap()
+        self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap()
     }
 
     /// Runs with a crash point; says whether it was reached.
     fn run_into(&self, point: &str) -> bool {
-        !self
-            .command()
-            .env("DISTRIBUTED_EVENTS_CRASH_AT", point)
-            .status()
-            .unwrap()
-            .success()
+        !self.command().env("DISTRIBUTED_EVENTS_CRASH_AT", point).status().unwrap().success()
     }
 
     fn assert_reconciles(&self, what: &str) {
         let output = self.run();
-        let (out, err) = (
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr),
-        );
-        assert!(
-            output.status.success(),
-            "{what}: exit {:?}\n{out}\n{err}",
-            output.status
-        );
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{what}: exit {:?}\n{out}\n{err}", output.status);
         assert!(out.contains("reconciled: yes"), "{what}\n{out}");
     }
 
     fn sql(&self, database: &str, sql: &'static str) {
         let path = self.directory.path().join("data").join(database);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let pool = tests::service::connect(&path, 1).await;
             sqlx::query(sql).execute(&pool).await.unwrap();
@@ -117,11 +88,7 @@ fn a_first_run_ends_reconciled_and_shows_what_it_refused() {
     let shop = Shop::new(60);
     let output = shop.run();
     let out = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success(),
-        "{out}\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{out}\n{}", String::from_utf8_lossy(&output.stderr));
     assert!(out.contains("reconciled: yes"), "{out}");
     assert!(
         out.contains("dead: ordering.order-placed of session 7: the card of order 7 has expired"),
@@ -129,11 +96,7 @@ fn a_first_run_ends_reconciled_and_shows_what_it_refused() {
     );
     assert!(out.contains("p50") && out.contains("p99"), "{out}");
     let retried = out.lines().find(|line| line.starts_with("retried")).unwrap();
-    assert_eq!(
-        retried.split_whitespace().collect::<Vec<_>>(),
-        ["retried", "0", "3"],
-        "{out}"
-    );
+    assert_eq!(retried.split_whitespace().collect::<Vec<_>>(), ["retried", "0", "3"], "{out}");
 }
 
 #[test]
@@ -154,10 +117,7 @@ fn malformed_lines_are_named_and_skipped() {
     let output = shop.run();
     let err = String::from_utf8_lossy(&output.stderr);
     assert!(err.contains("line 3: not an order, skipped"), "{err}");
-    assert!(
-        err.contains("line 5: not an order, skipped: missing field `total_cents`"),
-        "{err}"
-    );
+    assert!(err.contains("line 5: not an order, skipped: missing field `total_cents`"), "{err}");
     assert!(output.status.success());
 }
 
@@ -166,10 +126,7 @@ fn bad_arguments_say_what_is_wrong() {
     let output = Command::new(program()).arg("--inptu").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("usage:"));
-    let missing = Command::new(program())
-        .args(["--input", "/nowhere/orders"])
-        .output()
-        .unwrap();
+    let missing = Command::new(program()).args(["--input", "/nowhere/orders"]).output().unwrap();
     assert!(String::from_utf8_lossy(&missing.stderr).contains("/nowhere/orders can't be read"));
 }
 
@@ -177,21 +134,13 @@ fn bad_arguments_say_what_is_wrong() {
 #[test]
 fn the_books_show_a_double_charge_a_lost_payment_and_a_made_up_charge() {
     let damages: [(&str, &'static str, &str); 3] = [
-        (
-            "billing.db",
-            "INSERT INTO charges SELECT * FROM charges WHERE order_id = 5",
-            "order 5: 2 charges",
-        ),
+        ("billing.db", "INSERT INTO charges SELECT * FROM charges WHERE order_id = 5", "order 5: 2 charges"),
         (
             "ordering.db",
             "UPDATE orders SET paid_cents = 0, payments = 0 WHERE order_id = 6",
             "order 6: 0 payments",
         ),
-        (
-            "billing.db",
-            "INSERT INTO charges VALUES (999, 1)",
-            "order 999: charged, but never placed",
-        ),
+        ("billing.db", "INSERT INTO charges VALUES (999, 1)", "order 999: charged, but never placed"),
     ];
     for (database, damage, found) in damages {
         let shop = Shop::new(10);

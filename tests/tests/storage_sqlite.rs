@@ -31,11 +31,7 @@ impl File {
 
     /// A pool of one connection with other options.
     pub(crate) async fn pool_with(&self, options: SqliteConnectOptions) -> Pool<Sqlite> {
-        SqlitePoolOptions::new()
-            .max_connections(1)
-            .connect_with(options)
-            .await
-            .unwrap()
+        SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap()
     }
 }
 
@@ -50,11 +46,7 @@ impl Fixture for File {
             .filename(folder.path().join("test.db"))
             .create_if_missing(true)
             .busy_timeout(Duration::from_secs(20));
-        let pool = SqlitePoolOptions::new()
-            .max_connections(4)
-            .connect_with(options)
-            .await
-            .unwrap();
+        let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await.unwrap();
         Self { pool, folder }
     }
 
@@ -71,10 +63,7 @@ impl Fixture for File {
     }
 
     async fn numbers(conn: &mut SqliteConnection, sql: &str) -> Vec<i64> {
-        sqlx::query_scalar(AssertSqlSafe(sql))
-            .fetch_all(conn)
-            .await
-            .unwrap()
+        sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(conn).await.unwrap()
     }
 
     async fn age(&self, table: Table, by: Duration) {
@@ -84,12 +73,8 @@ impl Fixture for File {
             Table::Inbox => ("inbox", "received_at"),
         };
         let columns = ["created_at", "processed_at", "expires_at", "next_attempt_at", own];
-        let shifts: Vec<_> = columns
-            .iter()
-            .map(|column| format!("{column} = {column} - {by}"))
-            .collect();
-        self.execute(&format!("UPDATE {table} SET {}", shifts.join(", ")))
-            .await;
+        let shifts: Vec<_> = columns.iter().map(|column| format!("{column} = {column} - {by}")).collect();
+        self.execute(&format!("UPDATE {table} SET {}", shifts.join(", "))).await;
     }
 
     async fn set_lease_until(&self, name: &str, from_now: i64) {

@@ -57,11 +57,7 @@ fn slow(database: &Database, broker: &LocalBroker) -> distributed_events::BusBui
 /// When the leases of a loop were last renewed.
 async fn renewed(pool: &SqlitePool, leases: &'static str) -> i64 {
     let sql = "SELECT coalesce(max(until), 0) FROM distributed_events_leases WHERE owner IS NOT NULL AND name LIKE ?";
-    sqlx::query_scalar(sql)
-        .bind(leases)
-        .fetch_one(pool)
-        .await
-        .unwrap()
+    sqlx::query_scalar(sql).bind(leases).fetch_one(pool).await.unwrap()
 }
 
 /// Waits until a loop has been idle from one renewal to the next, and has just renewed.
@@ -102,13 +98,9 @@ async fn begin(database: &Database) -> Transaction<'static, Sqlite> {
 async fn the_commit_of_the_bus_wakes_relay_and_processor() {
     let _alone = ALONE.lock().await;
     let database = Database::new().await;
-    let bus = noting(
-        slow(&database, &LocalBroker::new()),
-        "audit",
-        |event: &Noted, _| event.text.clone(),
-    )
-    .build()
-    .unwrap();
+    let bus = noting(slow(&database, &LocalBroker::new()), "audit", |event: &Noted, _| event.text.clone())
+        .build()
+        .unwrap();
     let running = Running::start(bus.clone());
     // Longer than the hint of the publish is followed.
     let publish = || async {
@@ -127,13 +119,9 @@ async fn the_commit_of_the_bus_wakes_relay_and_processor() {
 async fn a_plain_commit_is_found_by_the_hint_of_its_publish() {
     let _alone = ALONE.lock().await;
     let database = Database::new().await;
-    let bus = noting(
-        slow(&database, &LocalBroker::new()),
-        "audit",
-        |event: &Noted, _| event.text.clone(),
-    )
-    .build()
-    .unwrap();
+    let bus = noting(slow(&database, &LocalBroker::new()), "audit", |event: &Noted, _| event.text.clone())
+        .build()
+        .unwrap();
     let running = Running::start(bus);
     let publish = || async {
         let mut tx = begin(&database).await;
@@ -169,12 +157,7 @@ async fn what_a_handler_publishes_wakes_the_relay_when_it_is_committed() {
         let first = "SELECT COUNT(*) FROM inbox WHERE subscription = 'first' AND status <> 'processed'";
         let came = "SELECT COUNT(*) FROM outbox WHERE event_type = 'test.followed-up'";
         let before = database.effects().await.len() as i64;
-        eventually(
-            "the first is handled",
-            || database.number(came),
-            |came| *came > before,
-        )
-        .await;
+        eventually("the first is handled", || database.number(came), |came| *came > before).await;
         eventually("and committed", || database.number(first), |open| *open == 0).await;
     };
     handled_soon((&database, RELAY), &database, publish).await;
@@ -187,9 +170,8 @@ async fn a_delivery_into_another_database_wakes_its_processor() {
     let (from, to) = (Database::new().await, Database::new().await);
     let broker = LocalBroker::new();
     let publisher = slow(&from, &broker).build().unwrap();
-    let subscriber = noting(slow(&to, &broker), "audit", |event: &Noted, _| event.text.clone())
-        .build()
-        .unwrap();
+    let subscriber =
+        noting(slow(&to, &broker), "audit", |event: &Noted, _| event.text.clone()).build().unwrap();
     let publishing = Running::start(publisher.clone());
     let subscribing = Running::start(subscriber);
     let publish = || async {

@@ -6,17 +6,8 @@ use syn::{Attribute, Expr, ExprLit, Lit, LitStr, Member, Meta, Path, Type};
 use crate::diagnostics::Diagnostics;
 use crate::keys;
 
-const ACCEPTED: &[&str] = &[
-    "name",
-    "topic",
-    "session",
-    "version",
-    "upcast_from",
-    "alias",
-    "lane",
-    "max_size",
-    "crate",
-];
+const ACCEPTED: &[&str] =
+    &["name", "topic", "session", "version", "upcast_from", "alias", "lane", "max_size", "crate"];
 
 #[derive(Default)]
 pub(crate) struct Keys {
@@ -41,10 +32,7 @@ impl Keys {
     pub(crate) fn read(attributes: &[Attribute], errors: &mut Diagnostics) -> Self {
         let mut keys = Self::default();
         let mut first = true;
-        for attribute in attributes
-            .iter()
-            .filter(|attribute| attribute.path().is_ident("event"))
-        {
+        for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("event")) {
             let Meta::List(list) = &attribute.meta else {
                 errors.at(
                     attribute,
@@ -66,14 +54,9 @@ impl Keys {
             }
             first = false;
             let parsed = attribute.parse_args_with(|input: syn::parse::ParseStream<'_>| {
-                keys::read(
-                    input,
-                    "event",
-                    ACCEPTED,
-                    &["alias"],
-                    errors,
-                    |key, input, errors| keys.take(key, input, errors),
-                );
+                keys::read(input, "event", ACCEPTED, &["alias"], errors, |key, input, errors| {
+                    keys.take(key, input, errors)
+                });
                 Ok(())
             });
             errors.ok(parsed);
@@ -118,9 +101,7 @@ fn session(value: Expr) -> syn::Result<Session> {
             Some(field) => Ok(Session::Field(Member::Named(field.clone()))),
             None => Ok(Session::Function(path.path)),
         },
-        Expr::Lit(ExprLit {
-            lit: Lit::Int(index), ..
-        }) => {
+        Expr::Lit(ExprLit { lit: Lit::Int(index), .. }) => {
             let span = index.span();
             let index = index
                 .base10_parse::<u32>()

@@ -15,18 +15,11 @@ pub(crate) fn event(event: &Event<'_>) -> TokenStream {
             const TOPIC: ::core::option::Option<&'static ::core::primitive::str> = ::core::option::Option::Some(#topic);
         }
     });
-    let lane = keys
-        .lane
-        .iter()
-        .map(|lane| quote! { const LANE: &'static ::core::primitive::str = #lane; });
-    let version = keys
-        .version
-        .iter()
-        .map(|version| quote! { const VERSION: ::core::primitive::u32 = #version; });
-    let max_size = keys
-        .max_size
-        .iter()
-        .map(|size| quote! { const MAX_SIZE: ::core::primitive::usize = #size; });
+    let lane = keys.lane.iter().map(|lane| quote! { const LANE: &'static ::core::primitive::str = #lane; });
+    let version =
+        keys.version.iter().map(|version| quote! { const VERSION: ::core::primitive::u32 = #version; });
+    let max_size =
+        keys.max_size.iter().map(|size| quote! { const MAX_SIZE: ::core::primitive::usize = #size; });
     let aliases = (!keys.aliases.is_empty()).then(|| {
         let aliases = &keys.aliases;
         quote! { const ALIASES: &'static [&'static ::core::primitive::str] = &[#(#aliases),*]; }
@@ -76,11 +69,7 @@ pub(crate) fn stub(event: &Event<'_>) -> TokenStream {
         return TokenStream::new();
     }
     let name = &event.name;
-    wrap(
-        event,
-        &quote! { const NAME: &'static ::core::primitive::str = #name; },
-        None,
-    )
+    wrap(event, &quote! { const NAME: &'static ::core::primitive::str = #name; }, None)
 }
 
 fn wrap(event: &Event<'_>, body: &TokenStream, beside: Option<&TokenStream>) -> TokenStream {

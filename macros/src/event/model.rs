@@ -46,16 +46,8 @@ impl<'a> Event<'a> {
                 "an event that is upcast from an older one needs a higher version: add `version = 2`",
             );
         }
-        let krate = keys
-            .krate
-            .clone()
-            .unwrap_or_else(|| parse_quote!(::distributed_events));
-        Self {
-            input,
-            keys,
-            name,
-            krate,
-        }
+        let krate = keys.krate.clone().unwrap_or_else(|| parse_quote!(::distributed_events));
+        Self { input, keys, name, krate }
     }
 }
 
@@ -78,11 +70,8 @@ fn check_session(data: &Data, member: &Member, errors: &mut Diagnostics) {
     if known.contains(&wanted) {
         return;
     }
-    let there = if known.is_empty() {
-        "it has no fields".to_owned()
-    } else {
-        format!("it has {}", known.join(", "))
-    };
+    let there =
+        if known.is_empty() { "it has no fields".to_owned() } else { format!("it has {}", known.join(", ")) };
     errors.at(
         member,
         format!("the event has no field `{wanted}`: {there}; a function is named with its path, as in `session = self::{}`", function_for(&wanted)),

@@ -34,17 +34,10 @@ impl Keys {
         let mut keys = Self::default();
         let mut named = false;
         let parser = |input: ParseStream<'_>| {
-            keys::read(
-                input,
-                "event_handler",
-                ACCEPTED,
-                &[],
-                errors,
-                |key, input, errors| {
-                    named |= key == "subscription";
-                    keys.take(key, input, errors)
-                },
-            );
+            keys::read(input, "event_handler", ACCEPTED, &[], errors, |key, input, errors| {
+                named |= key == "subscription";
+                keys.take(key, input, errors)
+            });
             Ok(())
         };
         let parsed = parser.parse2(attribute);
@@ -93,10 +86,8 @@ fn check_subscription(value: &Expr, errors: &mut Diagnostics) {
         return;
     };
     let Lit::Str(text) = lit else {
-        return errors.at(
-            lit,
-            "a subscription is a text: write `subscription = \"billing\"`, or name a constant",
-        );
+        return errors
+            .at(lit, "a subscription is a text: write `subscription = \"billing\"`, or name a constant");
     };
     let length = text.value().chars().count();
     if length == 0 {
@@ -109,10 +100,7 @@ fn check_subscription(value: &Expr, errors: &mut Diagnostics) {
             ),
         );
     } else if text.value().chars().any(char::is_control) {
-        errors.at(
-            lit,
-            "`subscription` contains control characters, which can't travel: leave them out",
-        );
+        errors.at(lit, "`subscription` contains control characters, which can't travel: leave them out");
     }
 }
 
@@ -142,10 +130,7 @@ impl Retry {
         if let (Some(initial), Some(max)) = (retry.initial_ms, retry.max_ms)
             && initial > max
         {
-            errors.at(
-                key,
-                "`initial` is longer than `max`: the first wait can't be longer than the longest",
-            );
+            errors.at(key, "`initial` is longer than `max`: the first wait can't be longer than the longest");
         }
         Ok(retry)
     }
@@ -184,13 +169,10 @@ fn fraction(key: &Ident, input: ParseStream<'_>, example: &str, least: f64, most
         Lit::Int(int) => LitInt::base10_parse(int),
         _ => Err(syn::Error::new(literal.span(), "")),
     };
-    number
-        .ok()
-        .filter(|number| (least..=most).contains(number))
-        .ok_or_else(|| {
-            syn::Error::new(
-                literal.span(),
-                format!("`{key}` is a number from {least} to {most}: write `{key} = {example}`"),
-            )
-        })
+    number.ok().filter(|number| (least..=most).contains(number)).ok_or_else(|| {
+        syn::Error::new(
+            literal.span(),
+            format!("`{key}` is a number from {least} to {most}: write `{key} = {example}`"),
+        )
+    })
 }

@@ -106,18 +106,14 @@ fn call(handler: &Handler<'_>) -> TokenStream {
     } else {
         quote! { __event }
     };
-    let arguments = handler
-        .arguments
-        .iter()
-        .enumerate()
-        .map(|(index, argument)| match argument {
-            Argument::Transaction(_) => quote! { __tx },
-            Argument::Context(context) => quote_spanned! { context.span()=> __scope.context() },
-            Argument::State(_) => {
-                let variable = format_ident!("__state_{index}");
-                quote! { #variable }
-            }
-        });
+    let arguments = handler.arguments.iter().enumerate().map(|(index, argument)| match argument {
+        Argument::Transaction(_) => quote! { __tx },
+        Argument::Context(context) => quote_spanned! { context.span()=> __scope.context() },
+        Argument::State(_) => {
+            let variable = format_ident!("__state_{index}");
+            quote! { #variable }
+        }
+    });
     let output = match &handler.function.sig.output {
         syn::ReturnType::Type(_, output) => output.span(),
         syn::ReturnType::Default => name.span(),
@@ -137,9 +133,7 @@ fn declaration(name: &Ident, keys: &Keys) -> TokenStream {
     let subscription = &keys.subscription;
     let retry = keys.retry.as_ref().map(retry);
     let batch = keys.batch.map(|(events, _)| quote! { .batch(#events) });
-    let timeout = keys
-        .timeout_ms
-        .map(|ms| quote! { .timeout(::core::time::Duration::from_millis(#ms)) });
+    let timeout = keys.timeout_ms.map(|ms| quote! { .timeout(::core::time::Duration::from_millis(#ms)) });
     let unordered = keys.unordered.then(|| quote! { .unordered() });
     quote! {
         __de::__private::Declaration {
@@ -154,15 +148,9 @@ fn declaration(name: &Ident, keys: &Keys) -> TokenStream {
 
 fn retry(retry: &Retry) -> TokenStream {
     let attempts = retry.attempts.map(|attempts| quote! { .attempts(#attempts) });
-    let initial = retry
-        .initial_ms
-        .map(|ms| quote! { .initial(::core::time::Duration::from_millis(#ms)) });
-    let max = retry
-        .max_ms
-        .map(|ms| quote! { .max(::core::time::Duration::from_millis(#ms)) });
-    let multiplier = retry
-        .multiplier
-        .map(|multiplier| quote! { .multiplier(#multiplier) });
+    let initial = retry.initial_ms.map(|ms| quote! { .initial(::core::time::Duration::from_millis(#ms)) });
+    let max = retry.max_ms.map(|ms| quote! { .max(::core::time::Duration::from_millis(#ms)) });
+    let multiplier = retry.multiplier.map(|multiplier| quote! { .multiplier(#multiplier) });
     let jitter = retry.jitter.map(|jitter| quote! { .jitter(#jitter) });
     quote! { .retry(__de::RetryPolicy::DEFAULT #attempts #initial #max #multiplier #jitter) }
 }
@@ -194,16 +182,10 @@ pub(crate) fn stub(function: &ItemFn, keys: &Keys) -> TokenStream {
 
 fn beside(function: &ItemFn, keys: &Keys, implementation: &TokenStream) -> TokenStream {
     let (name, visibility) = (&function.sig.ident, &function.vis);
-    let krate: Path = keys
-        .krate
-        .clone()
-        .unwrap_or_else(|| parse_quote!(::distributed_events));
+    let krate: Path = keys.krate.clone().unwrap_or_else(|| parse_quote!(::distributed_events));
     // With the conditions of the function, or it would be gone and this not.
-    let conditions: Vec<_> = function
-        .attrs
-        .iter()
-        .filter(|attribute| attribute.path().is_ident("cfg"))
-        .collect();
+    let conditions: Vec<_> =
+        function.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg")).collect();
     quote! {
         #(#conditions)*
         #[doc(hidden)]

@@ -47,11 +47,7 @@ impl<'a> Handler<'a> {
             }
         };
         let (event, by_reference) = match first.ty.as_ref() {
-            Type::Reference(TypeReference {
-                mutability: Some(_),
-                elem,
-                ..
-            }) => {
+            Type::Reference(TypeReference { mutability: Some(_), elem, .. }) => {
                 errors.at(
                     &first.ty,
                     "the first argument is the event, by value or as `&MyEvent`; the transaction comes after it",
@@ -62,43 +58,26 @@ impl<'a> Handler<'a> {
             other => (other, false),
         };
         if let Type::ImplTrait(found) = event {
-            errors.at(
-                found,
-                "a handler names its event's type: `impl Trait` stands for many",
-            );
+            errors.at(found, "a handler names its event's type: `impl Trait` stands for many");
         }
         let mut arguments = Vec::new();
         for input in inputs {
             if let FnArg::Typed(input) = input {
                 match argument(&input.ty) {
                     Some(argument) => arguments.push((argument, input)),
-                    None => errors.at(
-                        &input.ty,
-                        format!("a handler can't take this argument: {ARGUMENTS}"),
-                    ),
+                    None => errors.at(&input.ty, format!("a handler can't take this argument: {ARGUMENTS}")),
                 }
             }
         }
         let mut repeated = |same: fn(&Argument<'_>) -> bool, what: &str| {
             for (_, input) in arguments.iter().filter(|(argument, _)| same(argument)).skip(1) {
-                errors.at(
-                    input,
-                    format!("a second {what}: a handler has one, take this one away"),
-                );
+                errors.at(input, format!("a second {what}: a handler has one, take this one away"));
             }
         };
-        repeated(
-            |argument| matches!(argument, Argument::Transaction(_)),
-            "transaction",
-        );
+        repeated(|argument| matches!(argument, Argument::Transaction(_)), "transaction");
         repeated(|argument| matches!(argument, Argument::Context(_)), "context");
         let arguments: Vec<_> = arguments.into_iter().map(|(argument, _)| argument).collect();
-        let handler = Self {
-            function,
-            event,
-            by_reference,
-            arguments,
-        };
+        let handler = Self { function, event, by_reference, arguments };
         if let (Some((_, span)), None) = (keys.batch, handler.transaction()) {
             errors.at_span(
                 span,
@@ -160,13 +139,7 @@ fn argument(ty: &Type) -> Option<Argument<'_>> {
         Type::Reference(reference) if matches!(*reference.elem, Type::Path(_)) => {
             Some(Argument::Context(&reference.elem))
         }
-        Type::Path(path)
-            if path
-                .path
-                .segments
-                .last()
-                .is_some_and(|last| last.ident == "State") =>
-        {
+        Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == "State") => {
             Some(Argument::State(ty))
         }
         _ => None,

@@ -97,9 +97,7 @@ impl LocalBroker {
         for (store, subscriptions) in &news {
             publisher.record_subscriptions(store, subscriptions).await?;
         }
-        self.shared()
-            .told
-            .insert(publisher.identity().to_owned(), changes);
+        self.shared().told.insert(publisher.identity().to_owned(), changes);
         Ok(())
     }
 
@@ -115,12 +113,7 @@ impl LocalBroker {
         let link = shared.links.entry(key).or_insert_with(|| {
             let backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
             // Owing until the publisher's database has been asked.
-            Arc::new(tokio::sync::Mutex::new(Link {
-                owing: true,
-                down_until: None,
-                failures: 0,
-                backoff,
-            }))
+            Arc::new(tokio::sync::Mutex::new(Link { owing: true, down_until: None, failures: 0, backoff }))
         });
         Arc::clone(link)
     }
@@ -177,27 +170,14 @@ impl LocalBroker {
     async fn send_batch(&self, batch: Batch<'_>) -> Result<(), StorageError> {
         let routes = self.routes(batch.from).await?;
         // Side by side, so that no store waits for another: they share no order.
-        let deliveries = routes
-            .iter()
-            .filter(|route| route.topic == batch.topic)
-            .map(|route| async move {
-                let taken = batch
-                    .events
-                    .iter()
-                    .filter(|event| route.events.contains(&event.name));
-                let topic = Some(batch.topic.to_owned());
-                let events: Vec<_> = taken
-                    .map(|event| IncomingEvent {
-                        topic: topic.clone(),
-                        ..IncomingEvent::from(event)
-                    })
-                    .collect();
-                if events.is_empty() {
-                    Ok(())
-                } else {
-                    self.deliver(batch.from, route, &events).await
-                }
-            });
+        let deliveries = routes.iter().filter(|route| route.topic == batch.topic).map(|route| async move {
+            let taken = batch.events.iter().filter(|event| route.events.contains(&event.name));
+            let topic = Some(batch.topic.to_owned());
+            let events: Vec<_> = taken
+                .map(|event| IncomingEvent { topic: topic.clone(), ..IncomingEvent::from(event) })
+                .collect();
+            if events.is_empty() { Ok(()) } else { self.deliver(batch.from, route, &events).await }
+        });
         let delivered = futures_util::future::join_all(deliveries).await;
         delivered.into_iter().collect::<Result<Vec<()>, _>>()?;
         self.tell_of_unheard(batch, &routes);
@@ -207,15 +187,9 @@ impl LocalBroker {
     /// One line in the log for each event name that nobody subscribes to: most often a forgotten subscription.
     fn tell_of_unheard(&self, batch: Batch<'_>, routes: &[LocalSubscription]) {
         for event in batch.events {
-            let heard = routes
-                .iter()
-                .any(|route| route.topic == batch.topic && route.events.contains(&event.name));
-            if !heard
-                && self
-                    .shared()
-                    .unheard
-                    .insert((batch.topic.to_owned(), event.name.clone()))
-            {
+            let heard =
+                routes.iter().any(|route| route.topic == batch.topic && route.events.contains(&event.name));
+            if !heard && self.shared().unheard.insert((batch.topic.to_owned(), event.name.clone())) {
                 tracing::warn!(topic = batch.topic, event = %event.name, "no subscription takes this event");
             }
         }
@@ -233,11 +207,7 @@ impl LocalBroker {
                 self.reach(&mut link, publisher, store).await?;
             }
             if link.owing {
-                again = again.min(if self.shared().stores.contains_key(store) {
-                    OWING
-                } else {
-                    UNREACHED
-                });
+                again = again.min(if self.shared().stores.contains_key(store) { OWING } else { UNREACHED });
             }
         }
         Ok(again)
@@ -249,9 +219,7 @@ impl Link {
     async fn ingest(&mut self, store: &dyn InboxStore, subscription: &str, events: &[IncomingEvent]) -> bool {
         let bytes: usize = events.iter().map(|event| event.body.as_bytes().len()).sum();
         let sizes = u32::try_from(1 + bytes / PATIENCE_BYTES).unwrap_or(u32::MAX);
-        let patience = PATIENCE
-            .saturating_mul(sizes)
-            .saturating_mul(1 << self.failures.min(10));
+        let patience = PATIENCE.saturating_mul(sizes).saturating_mul(1 << self.failures.min(10));
         // Where it is cut off and stored all the same, it is known when it comes again.
         match tokio::time::timeout(patience, store.ingest(subscription, events)).await {
             Ok(Ok(report)) => {
@@ -300,15 +268,12 @@ impl Broker for LocalBroker {
     fn attach(&self, service: Service) {
         let store = service.store.identity().to_owned();
         let mut shared = self.shared();
-        let subscriptions = service
-            .subscriptions
-            .into_iter()
-            .map(|subscription| LocalSubscription {
-                topic: subscription.topic,
-                name: subscription.name,
-                events: subscription.events,
-                store: store.clone(),
-            });
+        let subscriptions = service.subscriptions.into_iter().map(|subscription| LocalSubscription {
+            topic: subscription.topic,
+            name: subscription.name,
+            events: subscription.events,
+            store: store.clone(),
+        });
         // Lanes of one bus attach one after the other, and a bus that is built anew replaces what it had.
         let known = shared.subscriptions.entry(store.clone()).or_default();
         for subscription in subscriptions {
@@ -343,10 +308,7 @@ impl Broker for LocalBroker {
         Box::pin(async move {
             self.send_batch(batch)
                 .await
-                .map_err(|error| SendError::Unavailable {
-                    reason: error.to_string(),
-                    retry_after: None,
-                })
+                .map_err(|error| SendError::Unavailable { reason: error.to_string(), retry_after: None })
         })
     }
 

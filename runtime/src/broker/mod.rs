@@ -174,11 +174,7 @@ impl Source {
     /// A subscription on a topic.
     #[must_use]
     pub fn new(topic: impl Into<String>, subscription: impl Into<String>) -> Self {
-        Self {
-            topic: topic.into(),
-            subscription: subscription.into(),
-            dead_letter_queue: false,
-        }
+        Self { topic: topic.into(), subscription: subscription.into(), dead_letter_queue: false }
     }
 
     /// The dead-letter queue of the same.

@@ -78,10 +78,7 @@ impl<DB: Storage> BusBuilder<DB> {
 
     /// The broker of a further lane, for example a namespace of its own for critical events.
     pub fn lane(mut self, name: impl Into<String>, broker: impl Broker + 'static) -> Self {
-        self.lanes.push(Lane {
-            name: name.into(),
-            broker: Arc::new(broker),
-        });
+        self.lanes.push(Lane { name: name.into(), broker: Arc::new(broker) });
         self
     }
 

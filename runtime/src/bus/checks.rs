@@ -25,18 +25,12 @@ pub(super) fn build<DB: Storage>(mut builder: BusBuilder<DB>) -> Result<EventBus
 
     let mut by_subscription: BTreeMap<&'static str, Vec<BoundHandler<DB>>> = BTreeMap::new();
     for handler in std::mem::take(&mut builder.handlers) {
-        by_subscription
-            .entry(handler.declaration.settings.subscription())
-            .or_default()
-            .push(handler);
+        by_subscription.entry(handler.declaration.settings.subscription()).or_default().push(handler);
     }
     let mut subscriptions = Vec::new();
     for (name, handlers) in by_subscription {
         match Routes::new(handlers, &builder.inbox) {
-            Ok(routes) => subscriptions.push(Served {
-                name: name.to_owned(),
-                routes: Arc::new(routes),
-            }),
+            Ok(routes) => subscriptions.push(Served { name: name.to_owned(), routes: Arc::new(routes) }),
             Err(found) => problems.extend(found),
         }
     }
@@ -48,10 +42,7 @@ pub(super) fn build<DB: Storage>(mut builder: BusBuilder<DB>) -> Result<EventBus
     // One for the leases, one for each loop that may write at the same time as the workers.
     let loops = 4 + builder.lanes.len() + subscriptions.len() * (3 + builder.inbox.workers);
     let loops = u32::try_from(loops).unwrap_or(u32::MAX);
-    let store = Arc::new(PoolInbox::beside(
-        builder.pool,
-        PoolSettings::new(loops.min(64), busy_timeout),
-    ));
+    let store = Arc::new(PoolInbox::beside(builder.pool, PoolSettings::new(loops.min(64), busy_timeout)));
     let inner = Inner {
         store: Arc::clone(&store),
         lanes: builder.lanes,
@@ -67,14 +58,9 @@ pub(super) fn build<DB: Storage>(mut builder: BusBuilder<DB>) -> Result<EventBus
     #[cfg(feature = "macros")]
     super::housekeeping::note_served(&inner);
     for lane in &inner.lanes {
-        lane.broker.attach(Service::new(
-            Arc::clone(&store) as _,
-            inner.subscriptions_on(&lane.name),
-        ));
+        lane.broker.attach(Service::new(Arc::clone(&store) as _, inner.subscriptions_on(&lane.name)));
     }
-    Ok(EventBus {
-        inner: Arc::new(inner),
-    })
+    Ok(EventBus { inner: Arc::new(inner) })
 }
 
 impl<DB: Storage> Inner<DB> {
@@ -82,15 +68,8 @@ impl<DB: Storage> Inner<DB> {
     pub(super) fn subscriptions_on(&self, lane: &str) -> Vec<Subscription> {
         let mut found: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
         for served in &self.subscriptions {
-            for handler in served
-                .routes
-                .handlers()
-                .filter(|handler| handler.event.lane == lane)
-            {
-                let topic = handler
-                    .event
-                    .topic
-                    .map_or_else(|| self.default_topic.clone(), str::to_owned);
+            for handler in served.routes.handlers().filter(|handler| handler.event.lane == lane) {
+                let topic = handler.event.topic.map_or_else(|| self.default_topic.clone(), str::to_owned);
                 let names = found.entry((topic, served.name.clone())).or_default();
                 names.extend(handler.event.names().map(str::to_owned));
             }
@@ -154,10 +133,9 @@ fn check_names<DB: Storage>(builder: &BusBuilder<DB>, problems: &mut Vec<String>
 
 /// Rule 15: the keys must outlive every possible re-send.
 fn check_horizon<DB: Storage>(builder: &BusBuilder<DB>, problems: &mut Vec<String>) {
-    let Some(retention) = builder.outbox.retention else {
-        return;
-    };
-    let least = retention + builder.longest_delay + DAY;
+    // Without retention an event can still be late by its delay, and be sent twice around its mark.
+    let retention = builder.outbox.retention.unwrap_or_default();
+    let least = retention.saturating_add(builder.longest_delay).saturating_add(DAY);
     if builder.inbox.keep_keys < least {
         problems.push(format!(
             "inbox keep_keys is {}, and an event could be sent again for {} (outbox retention, the longest delay, and a day): a late copy would run twice; raise keep_keys or lower the others",
@@ -180,11 +158,8 @@ fn check_timeouts<DB: Storage>(
     let lease = builder.inbox.lease_time.min(builder.outbox.lease_time);
     let busy = builder.busy_timeout.unwrap_or(lease * 3 / 10);
     if DB::SINGLE_WRITER {
-        let handler = subscriptions
-            .iter()
-            .map(|served| served.routes.longest_timeout())
-            .max()
-            .unwrap_or_default();
+        let handler =
+            subscriptions.iter().map(|served| served.routes.longest_timeout()).max().unwrap_or_default();
         if handler >= busy {
             problems.push(format!(
                 "a handler may run for {handler:?} while it holds the database's only write lock, and others wait for it no longer than busy_timeout, {busy:?}: lower the handler's timeout, or raise busy_timeout and lease_time"
@@ -204,11 +179,8 @@ fn check_timeouts<DB: Storage>(
 /// Handlers that are declared for a subscription of this bus must be registered, or left out on purpose.
 #[cfg(feature = "macros")]
 fn check_declared<DB: Storage>(builder: &BusBuilder<DB>, problems: &mut Vec<String>) {
-    let served: BTreeSet<_> = builder
-        .handlers
-        .iter()
-        .map(|handler| handler.declaration.settings.subscription())
-        .collect();
+    let served: BTreeSet<_> =
+        builder.handlers.iter().map(|handler| handler.declaration.settings.subscription()).collect();
     for record in crate::inbox::discovery::records() {
         let declaration = record.declaration;
         let subscription = declaration.settings.subscription();

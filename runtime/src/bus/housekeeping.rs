@@ -29,9 +29,7 @@ pub(super) async fn run<DB: Storage>(bus: Arc<Inner<DB>>, connections: Connectio
             report_unserved_lanes(&bus, &connections, &mut reported).await
         };
         if let Err(error) = tended.await {
-            bus.telemetry
-                .incidents
-                .report(IncidentKind::DatabaseTrouble, "retention", error);
+            bus.telemetry.incidents.report(IncidentKind::DatabaseTrouble, "retention", error);
         }
     }
 }
@@ -41,19 +39,10 @@ async fn purge<DB: Storage>(
     connections: &Connections<DB>,
     stop: &mut Shutdown,
 ) -> Result<(), StorageError> {
-    let outbox = bus.outbox.retention.map(|older_than| Retention::Outbox {
-        older_than,
-        limit: SLICE,
-    });
+    let outbox = bus.outbox.retention.map(|older_than| Retention::Outbox { older_than, limit: SLICE });
     let inbox = [
-        Retention::InboxBodies {
-            older_than: bus.inbox.keep_bodies,
-            limit: SLICE,
-        },
-        Retention::InboxRows {
-            older_than: bus.inbox.keep_keys,
-            limit: SLICE,
-        },
+        Retention::InboxBodies { older_than: bus.inbox.keep_bodies, limit: SLICE },
+        Retention::InboxRows { older_than: bus.inbox.keep_keys, limit: SLICE },
     ];
     for retention in outbox.into_iter().chain(inbox) {
         loop {

@@ -26,21 +26,12 @@ pub(super) async fn run<DB: Storage>(
 ) -> Result<(), BusError> {
     let connections = bus.store.connections().await?.clone();
     for warning in DB::check(&mut *connections.read().await?).await? {
-        bus.telemetry
-            .incidents
-            .report(IncidentKind::Warning, "start", warning);
+        bus.telemetry.incidents.report(IncidentKind::Warning, "start", warning);
     }
     for lane in &bus.lanes {
-        lane.broker.open().await.map_err(|reason| BusError::Broker {
-            lane: lane.name.clone(),
-            reason,
-        })?;
+        lane.broker.open().await.map_err(|reason| BusError::Broker { lane: lane.name.clone(), reason })?;
         if let Some(bound) = bus.relay(&connections, lane).bind().await? {
-            return Err(BusError::LaneBound {
-                lane: lane.name.clone(),
-                bound,
-                own: lane.broker.identity(),
-            });
+            return Err(BusError::LaneBound { lane: lane.name.clone(), bound, own: lane.broker.identity() });
         }
     }
     #[cfg(feature = "macros")]
@@ -52,9 +43,7 @@ pub(super) async fn run<DB: Storage>(
     for lane in bus.lanes.clone() {
         let (bus, connections) = (Arc::clone(bus), connections.clone());
         let telemetry = bus.telemetry.clone();
-        supervise(&mut loops, telemetry, stop.clone(), move |stop| {
-            bus.relay(&connections, &lane).run(stop)
-        });
+        supervise(&mut loops, telemetry, stop.clone(), move |stop| bus.relay(&connections, &lane).run(stop));
     }
     for (index, served) in bus.subscriptions.iter().enumerate() {
         for (lane, source) in bus.sources(served) {
@@ -80,10 +69,7 @@ pub(super) async fn run<DB: Storage>(
     shutdown.await;
     handle.stop();
     let finished = async { while loops.join_next().await.is_some() {} };
-    if tokio::time::timeout(bus.shutdown_deadline, finished)
-        .await
-        .is_err()
-    {
+    if tokio::time::timeout(bus.shutdown_deadline, finished).await.is_err() {
         bus.telemetry.incidents.report(
             IncidentKind::Warning,
             "shutdown",

@@ -124,15 +124,13 @@ impl<DB: Storage> BoundHandler<DB> {
             declaration,
             event: EventShape::of::<H::Event>(),
             states: Vec::new(),
-            run: Arc::new(
-                move |version, body, tx, scope| match H::Event::decode(version, body) {
-                    Ok(event) => {
-                        let handler = Arc::clone(&handler);
-                        Box::pin(async move { handler.handle(event, tx, scope.context).await })
-                    }
-                    Err(error) => undecodable(error),
-                },
-            ),
+            run: Arc::new(move |version, body, tx, scope| match H::Event::decode(version, body) {
+                Ok(event) => {
+                    let handler = Arc::clone(&handler);
+                    Box::pin(async move { handler.handle(event, tx, scope.context).await })
+                }
+                Err(error) => undecodable(error),
+            }),
         }
     }
 
@@ -149,13 +147,7 @@ impl<DB: Storage> BoundHandler<DB> {
             + Sync
             + 'static,
     {
-        let declaration = Declaration {
-            name: type_name::<F>(),
-            module: "",
-            file: "",
-            line: 0,
-            settings,
-        };
+        let declaration = Declaration { name: type_name::<F>(), module: "", file: "", line: 0, settings };
         Self {
             key: TypeId::of::<F>(),
             declaration,

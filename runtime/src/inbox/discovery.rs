@@ -29,9 +29,7 @@ enum Bind {
 
 impl fmt::Debug for HandlerRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HandlerRecord")
-            .field("declaration", &self.declaration)
-            .finish_non_exhaustive()
+        f.debug_struct("HandlerRecord").field("declaration", &self.declaration).finish_non_exhaustive()
     }
 }
 
@@ -84,12 +82,7 @@ inventory::collect!(HandlerRecord);
 /// All records of the program, ordered by module and line.
 pub(crate) fn records() -> Vec<&'static HandlerRecord> {
     let mut records: Vec<_> = inventory::iter::<HandlerRecord>().collect();
-    records.sort_by_key(|record| {
-        (
-            record.declaration.module,
-            record.declaration.line,
-            record.declaration.name,
-        )
-    });
+    records
+        .sort_by_key(|record| (record.declaration.module, record.declaration.line, record.declaration.name));
     records
 }

@@ -105,12 +105,8 @@ async fn run_on<DB: Storage>(conn: &mut DB::Connection, work: &Work<'_, DB>) -> 
         }
         (Err(error), GuardOutcome::Ended) => match error.database_error() {
             // The database itself rolled back (disk full, I/O error) and the handler said so at once.
-            Some(database) if DB::trouble(database) == Trouble::Passing => {
-                Ok(Ran::Trouble(error.to_string()))
-            }
-            _ => Ok(Ran::Ended(format!(
-                "handler ended the transaction, then failed: {error}"
-            ))),
+            Some(database) if DB::trouble(database) == Trouble::Passing => Ok(Ran::Trouble(error.text())),
+            _ => Ok(Ran::Ended(format!("handler ended the transaction, then failed: {}", error.text()))),
         },
         (Ok(()), GuardOutcome::Ended) => Ok(Ran::Ended("handler ended the transaction".to_owned())),
         (Err(error), GuardOutcome::Whole | GuardOutcome::Broken) => {
@@ -118,9 +114,7 @@ async fn run_on<DB: Storage>(conn: &mut DB::Connection, work: &Work<'_, DB>) -> 
                 tx.rollback().await?;
             }
             Ok(match error.database_error() {
-                Some(database) if DB::trouble(database) == Trouble::Passing => {
-                    Ran::Trouble(error.to_string())
-                }
+                Some(database) if DB::trouble(database) == Trouble::Passing => Ran::Trouble(error.text()),
                 _ => Ran::Failed(error),
             })
         }
@@ -146,16 +140,12 @@ async fn run_handlers<DB: Storage>(
             created_at: event.created_at,
             received_at: row.received_at,
         };
-        let scope = HandlerScope {
-            context: &context,
-            states: work.states,
-        };
+        let scope = HandlerScope { context: &context, states: work.states };
         for handler in &route.handlers {
             let body = event.body.as_bytes();
-            context
-                .correlation()
-                .scope(handler.run(event.version, body, &mut *tx, scope))
-                .await?;
+            // In the scope from the call on: a closure may publish before it returns its future.
+            let run = async { handler.run(event.version, body, &mut *tx, scope).await };
+            context.correlation().scope(run).await?;
         }
     }
     Ok(())

@@ -66,13 +66,7 @@ impl HandlerSettings {
     /// A handler of a subscription, with the bus's defaults.
     #[must_use]
     pub const fn new(subscription: &'static str) -> Self {
-        Self {
-            subscription,
-            retry: None,
-            batch: None,
-            timeout: None,
-            unordered: false,
-        }
+        Self { subscription, retry: None, batch: None, timeout: None, unordered: false }
     }
 
     /// Its own retry policy.
@@ -141,9 +135,7 @@ impl States {
 impl fmt::Debug for States {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The values are the user's and may hold secrets.
-        f.debug_struct("States")
-            .field("count", &self.values.len())
-            .finish_non_exhaustive()
+        f.debug_struct("States").field("count", &self.values.len()).finish_non_exhaustive()
     }
 }
 
@@ -158,10 +150,7 @@ impl StateKey {
     /// The key of a type.
     #[must_use]
     pub fn of<T: 'static>() -> Self {
-        Self {
-            id: TypeId::of::<T>(),
-            name: type_name::<T>(),
-        }
+        Self { id: TypeId::of::<T>(), name: type_name::<T>() }
     }
 }
 
@@ -190,11 +179,8 @@ impl<'a> HandlerScope<'a> {
             .and_then(|value| value.downcast_ref::<T>())
             .map(|value| State(value.clone()))
             .ok_or_else(|| {
-                format!(
-                    "no state of type {}: give it to the bus with `.state(value)`",
-                    type_name::<T>()
-                )
-                .into()
+                format!("no state of type {}: give it to the bus with `.state(value)`", type_name::<T>())
+                    .into()
             })
     }
 }

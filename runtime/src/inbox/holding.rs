@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -9,7 +10,7 @@ use uuid::Uuid;
 use super::shard::Shard;
 use super::worker::Core;
 use crate::crash;
-use crate::lease::{Lease, fair_share};
+use crate::lease::{Lease, fair_share, renew_every};
 use crate::storage::{Fence, Instance, SHARDS, Storage, StorageError};
 use crate::telemetry::IncidentKind;
 
@@ -24,6 +25,8 @@ pub(super) struct Holding<H> {
     renewed: BTreeMap<u8, Option<Instant>>,
     /// Shards to give back as soon as their workers return them.
     leaving: Vec<u8>,
+    /// Shards with events that only others handle, and until when they are left to those (rule 21).
+    handed_over: BTreeMap<u8, Instant>,
 }
 
 impl<H> Holding<H> {
@@ -34,6 +37,7 @@ impl<H> Holding<H> {
             fences: BTreeMap::new(),
             renewed: BTreeMap::new(),
             leaving: Vec::new(),
+            handed_over: BTreeMap::new(),
         }
     }
 
@@ -51,15 +55,14 @@ impl<H> Holding<H> {
             .map(|instance| instance.id)
             .collect();
         ids.sort_unstable();
+        let others_lack = self.others_lack(&live, &core.subscription);
+
         *core.live.lock().unwrap_or_else(PoisonError::into_inner) = live;
 
         let asked = Instant::now();
         let fences: Vec<_> = self.fences.values().cloned().collect();
-        let held = if fences.is_empty() {
-            Vec::new()
-        } else {
-            DB::renew_leases(&mut conn, &fences, time).await?
-        };
+        let held =
+            if fences.is_empty() { Vec::new() } else { DB::renew_leases(&mut conn, &fences, time).await? };
         crash::point("lease.renewed");
         self.settle_renewal(core, &held, asked);
 
@@ -69,19 +72,26 @@ impl<H> Holding<H> {
             self.choose_leaving(self.fences.len() - share);
         } else if self.fences.len() < share {
             self.take(core, &mut conn, share - self.fences.len()).await?;
+        } else if others_lack {
+            // Beyond the share, what others hand over; the surplus leaves with the next renewal.
+            self.take(core, &mut conn, usize::from(SHARDS)).await?;
         }
+
         drop(conn);
         self.release_leaving(core).await
     }
 
+    /// Whether another instance lacks something that this one handles.
+    fn others_lack(&self, live: &[Instance], subscription: &str) -> bool {
+        let lacks = |other: &Instance| {
+            self.me.handles.iter().any(|own| !other.handles(subscription, &own.event, own.version))
+        };
+        live.iter().filter(|instance| instance.serves(subscription)).any(lacks)
+    }
+
     fn settle_renewal<DB: Storage<Horizon = H>>(&mut self, core: &Core<DB>, held: &[String], asked: Instant) {
         let mut lost = 0;
-        let Self {
-            fences,
-            idle,
-            renewed,
-            ..
-        } = self;
+        let Self { fences, idle, renewed, .. } = self;
         fences.retain(|number, fence| {
             let ours = held.contains(&fence.name);
             match idle.get_mut(number) {
@@ -108,13 +118,14 @@ impl<H> Holding<H> {
     }
 
     fn choose_leaving(&mut self, count: usize) {
-        let idle_first = self.idle.keys().copied();
-        let busy = self
-            .fences
-            .keys()
-            .copied()
-            .filter(|number| !self.idle.contains_key(number));
-        self.leaving = idle_first.chain(busy).take(count).collect();
+        let Self { idle, fences, leaving, .. } = self;
+        leaving.retain(|number| fences.contains_key(number));
+        let busy = fences.keys().filter(|number| !idle.contains_key(number));
+        for number in idle.keys().chain(busy) {
+            if leaving.len() < count && !leaving.contains(number) {
+                leaving.push(*number);
+            }
+        }
     }
 
     async fn take<DB: Storage<Horizon = H>>(
@@ -123,11 +134,13 @@ impl<H> Holding<H> {
         conn: &mut DB::Connection,
         count: usize,
     ) -> Result<(), StorageError> {
+        let asked = Instant::now();
+        self.handed_over.retain(|_, until| asked < *until);
         let names: Vec<_> = (0..SHARDS)
-            .filter(|number| !self.fences.contains_key(number))
+            .filter(|number| !self.fences.contains_key(number) && !self.handed_over.contains_key(number))
             .map(|number| lease_name(&core.subscription, number))
             .collect();
-        let asked = Instant::now();
+
         let limit = u32::try_from(count).unwrap_or(u32::MAX);
         let time = core.settings.lease_time;
         for taken in DB::take_leases(conn, &names, Uuid::new_v4(), limit, time).await? {
@@ -136,16 +149,13 @@ impl<H> Holding<H> {
             };
             let lease = Lease::new(taken.fence.clone(), asked, time);
             self.fences.insert(number, taken.fence);
-            self.idle.insert(
-                number,
-                Shard::new(number, lease, taken.unclean, asked, core.settings.sweep),
-            );
+            self.idle.insert(number, Shard::new(number, lease, taken.unclean, asked, core.settings.sweep));
         }
         Ok(())
     }
 
     /// Takes a shard back from its worker.
-    pub(super) fn put_back(&mut self, mut shard: Shard<H>, lease_time: std::time::Duration) {
+    pub(super) fn put_back(&mut self, mut shard: Shard<H>, lease_time: Duration) {
         match self.renewed.remove(&shard.number) {
             Some(None) => return,
             Some(Some(asked)) => shard.lease.renewed(asked, lease_time),
@@ -153,8 +163,19 @@ impl<H> Holding<H> {
         }
         // Lost and taken again meanwhile: the newer state counts.
         if self.fences.get(&shard.number) == Some(&shard.lease.fence) {
+            if shard.is_foreign() {
+                self.handed_over.insert(shard.number, Instant::now() + renew_every(lease_time) * 2);
+                self.leaving.push(shard.number);
+            }
             self.idle.insert(shard.number, shard);
         }
+    }
+
+    /// Leaves a shard whose worker is gone to whoever takes it when its lease has run out.
+    pub(super) fn abandon(&mut self, number: u8) {
+        self.fences.remove(&number);
+        self.renewed.remove(&number);
+        self.leaving.retain(|leaving| *leaving != number);
     }
 
     /// Gives back the shards that are to leave, as far as no worker has them.
@@ -162,19 +183,12 @@ impl<H> Holding<H> {
         &mut self,
         core: &Core<DB>,
     ) -> Result<(), StorageError> {
-        let now: Vec<u8> = self
-            .leaving
-            .iter()
-            .copied()
-            .filter(|number| self.idle.contains_key(number))
-            .collect();
+        let now: Vec<u8> =
+            self.leaving.iter().copied().filter(|number| self.idle.contains_key(number)).collect();
         if now.is_empty() {
             return Ok(());
         }
-        let fences: Vec<_> = now
-            .iter()
-            .filter_map(|number| self.fences.get(number).cloned())
-            .collect();
+        let fences: Vec<_> = now.iter().filter_map(|number| self.fences.get(number).cloned()).collect();
         DB::release_leases(&mut *core.connections.write().await?, &fences).await?;
         self.leaving.retain(|number| !now.contains(number));
         for number in now {

@@ -25,21 +25,14 @@ pub fn incoming(mut message: Message, source: &Source) -> IncomingEvent {
     let mut headers = message.properties;
     let version = headers.remove(EVENT_VERSION);
     let causation_id = headers.remove(CAUSATION_ID);
-    let mut problem = message
-        .dead_letter_reason
-        .map(|reason| format!("dead-lettered by the broker: {reason}"))
-        .or_else(|| {
-            source
-                .dead_letter_queue
-                .then(|| "dead-lettered by the broker, no reason given".to_owned())
-        });
-    let name = message
-        .subject
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| {
-            problem.get_or_insert_with(|| "the message names no event: its subject is empty".to_owned());
-            "(none)".to_owned()
-        });
+    let mut problem =
+        message.dead_letter_reason.map(|reason| format!("dead-lettered by the broker: {reason}")).or_else(
+            || source.dead_letter_queue.then(|| "dead-lettered by the broker, no reason given".to_owned()),
+        );
+    let name = message.subject.filter(|name| !name.is_empty()).unwrap_or_else(|| {
+        problem.get_or_insert_with(|| "the message names no event: its subject is empty".to_owned());
+        "(none)".to_owned()
+    });
     if name.chars().count() > MAX_NAME {
         problem.get_or_insert_with(|| format!("the event name is longer than {MAX_NAME} characters"));
     }
@@ -69,9 +62,7 @@ pub fn incoming(mut message: Message, source: &Source) -> IncomingEvent {
 fn identity(message: &Message, source: &Source) -> EventId {
     let parts = match &message.message_id {
         Some(text) => {
-            let canonical = matches!(text.len(), 32 | 36)
-                .then(|| Uuid::try_parse(text).ok())
-                .flatten();
+            let canonical = matches!(text.len(), 32 | 36).then(|| Uuid::try_parse(text).ok()).flatten();
             if let Some(uuid) = canonical {
                 return EventId::from_uuid(uuid);
             }
@@ -90,10 +81,7 @@ fn identity(message: &Message, source: &Source) -> EventId {
         }
     };
     // Lengths first, so that no two different lists make the same text.
-    let text: String = parts
-        .iter()
-        .map(|part| format!("{}:{part}", part.len()))
-        .collect();
+    let text: String = parts.iter().map(|part| format!("{}:{part}", part.len())).collect();
     EventId::from_uuid(Uuid::new_v5(&NAMESPACE, text.as_bytes()))
 }
 
@@ -130,9 +118,7 @@ mod tests {
         let elsewhere = incoming(message(Some("42")), &Source::new("returns", "billing")).id;
         assert_ne!(ids[0], elsewhere);
         let mut from_source = message(Some("42"));
-        from_source
-            .properties
-            .insert("cloudEvents:source".to_owned(), "/shop".to_owned());
+        from_source.properties.insert("cloudEvents:source".to_owned(), "/shop".to_owned());
         assert_ne!(ids[0], id_of(from_source));
     }
 
@@ -142,33 +128,17 @@ mod tests {
         let mut next = message(None);
         next.sequence_number = 8;
         assert_ne!(id_of(message(None)), id_of(next));
-        assert_eq!(
-            id_of(message(Some(""))),
-            id_of(message(None)),
-            "an empty id is none"
-        );
+        assert_eq!(id_of(message(Some(""))), id_of(message(None)), "an empty id is none");
     }
 
     #[test]
     fn what_names_no_event_or_a_strange_version_is_kept_dead() {
         let mut nameless = message(Some("1"));
         nameless.subject = None;
-        assert!(
-            incoming(nameless, &Source::new("t", "s"))
-                .dead
-                .unwrap()
-                .contains("names no event")
-        );
+        assert!(incoming(nameless, &Source::new("t", "s")).dead.unwrap().contains("names no event"));
         let mut strange = message(Some("1"));
-        strange
-            .properties
-            .insert(EVENT_VERSION.to_owned(), "two".to_owned());
-        assert!(
-            incoming(strange, &Source::new("t", "s"))
-                .dead
-                .unwrap()
-                .contains("`two`")
-        );
+        strange.properties.insert(EVENT_VERSION.to_owned(), "two".to_owned());
+        assert!(incoming(strange, &Source::new("t", "s")).dead.unwrap().contains("`two`"));
     }
 
     #[test]
@@ -177,9 +147,6 @@ mod tests {
         pseudo.session_id = Some("~31".to_owned());
         assert_eq!(incoming(pseudo.clone(), &Source::new("t", "s")).session_id, None);
         pseudo.session_id = Some("~32".to_owned());
-        assert_eq!(
-            incoming(pseudo, &Source::new("t", "s")).session_id.as_deref(),
-            Some("~32")
-        );
+        assert_eq!(incoming(pseudo, &Source::new("t", "s")).session_id.as_deref(), Some("~32"));
     }
 }

@@ -1,10 +1,10 @@
 //! The inbox processor: from the inbox table to the handlers, sharing shards with the other instances.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::handler::States;
@@ -78,8 +78,12 @@ struct Run<DB: Storage> {
     holding: Holding<DB::Horizon>,
     /// Aborted when dropped, which rolls their transactions back.
     workers: JoinSet<Worked<DB>>,
+    /// Which shard each has.
+    at_work: HashMap<Id, u8>,
+
     pace: Pace,
     hint: watch::Receiver<u64>,
+    hinted_at: Instant,
     renew_at: Instant,
     backoff: Backoff,
     /// After a worker's trouble with the database no new one starts before this.
@@ -92,8 +96,12 @@ impl<DB: Storage> Run<DB> {
         Self {
             holding: Holding::new(&core),
             workers: JoinSet::new(),
+            at_work: HashMap::new(),
+
             pace: Pace::new(settings.poll_interval),
             hint: wake::on_received(),
+            hinted_at: Instant::now(),
+
             renew_at: Instant::now(),
             backoff: Backoff::new(settings.backoff_initial, settings.backoff_max),
             resting_until: None,
@@ -127,17 +135,11 @@ impl<DB: Storage> Run<DB> {
             self.renew_at = now + renew_every(self.core.settings.lease_time);
         }
         self.holding.release_leaving(&self.core).await?;
-        // Where one writer at a time holds the database, a second worker would only wait, and not in a fair queue.
-        let workers = if DB::SINGLE_WRITER {
-            1
-        } else {
-            self.core.settings.workers
-        };
-        let free = workers.saturating_sub(self.workers.len());
-        let resting = self.resting_until.is_some_and(|until| now < until);
-        if free == 0 || resting || self.holding.idle.is_empty() {
+        let free = self.free_workers();
+        if free == 0 || self.rests(now).is_some() || self.holding.idle.is_empty() {
             return Ok(false);
         }
+
         for shard in self.holding.idle.values_mut() {
             shard.refresh(now, self.core.settings.sweep);
         }
@@ -146,12 +148,18 @@ impl<DB: Storage> Run<DB> {
             .idle
             .values()
             .filter(|shard| !self.holding.is_leaving(shard.number))
+            .filter(|shard| !shard.rests(now, self.core.settings.poll_interval, self.hinted_at))
             .map(|shard| (shard.number, shard.watermark.low()))
             .collect();
         let mut ready = {
             let mut conn = self.core.connections.read().await?;
             DB::ready_shards(&mut conn, &self.core.subscription, &lows).await?
         };
+        for (number, _) in lows.iter().filter(|(number, _)| !ready.contains(number)) {
+            if let Some(shard) = self.holding.idle.get_mut(number) {
+                shard.caught_up(now);
+            }
+        }
         // No shard goes first every time.
         if !ready.is_empty() {
             let turn = (crate::retry::random_unit() * ready.len() as f64) as usize % ready.len();
@@ -162,33 +170,53 @@ impl<DB: Storage> Run<DB> {
             let Some(shard) = self.holding.idle.remove(&number) else {
                 continue;
             };
-            self.workers
-                .spawn(Arc::clone(&self.core).work(shard, shutdown.clone()));
+            let task = self.workers.spawn(Arc::clone(&self.core).work(shard, shutdown.clone()));
+            self.at_work.insert(task.id(), number);
             started = true;
         }
         Ok(started)
     }
 
+    fn free_workers(&self) -> usize {
+        // Where one writer at a time holds the database, a second worker would only wait, and not in a fair queue.
+        let workers = if DB::SINGLE_WRITER { 1 } else { self.core.settings.workers };
+        workers.saturating_sub(self.workers.len())
+    }
+
+    /// Until when no worker starts, because of the database's trouble.
+    fn rests(&self, now: Instant) -> Option<Instant> {
+        self.resting_until.filter(|until| now < *until)
+    }
+
     /// Waits for a worker, a hint, or the time of the next look.
     async fn wait(&mut self, shutdown: &mut Shutdown) {
         let now = Instant::now();
-        let retry = self.holding.idle.values().filter_map(Shard::next_due).min();
-        let next = [Some(now + self.pace.nothing(now)), retry, Some(self.renew_at)]
-            .into_iter()
-            .flatten()
-            .min();
+        // What is due while every worker is busy has to wait for the end of one.
+        let retry = match self.rests(now) {
+            None if self.free_workers() > 0 => self.holding.idle.values().filter_map(Shard::next_due).min(),
+            rests => rests,
+        };
+
+        let next =
+            [Some(now + self.pace.nothing(now)), retry, Some(self.renew_at)].into_iter().flatten().min();
         tokio::select! {
             biased;
             () = shutdown.stopped() => {}
-            Some(worked) = self.workers.join_next(), if !self.workers.is_empty() => self.returned(worked),
-            Ok(()) = self.hint.changed() => self.pace.hint(Instant::now()),
+                        Some(worked) = self.workers.join_next_with_id(), if !self.workers.is_empty() => self.returned(worked),
+            Ok(()) = self.hint.changed() => {
+                self.hinted_at = Instant::now();
+                self.pace.hint(self.hinted_at);
+            }
+
             () = tokio::time::sleep_until(next.unwrap_or(now)) => {}
         }
     }
 
-    fn returned(&mut self, worked: Result<Worked<DB>, tokio::task::JoinError>) {
+    fn returned(&mut self, worked: Result<(Id, Worked<DB>), JoinError>) {
         match worked {
-            Ok((shard, result)) => {
+            Ok((task, (shard, result))) => {
+                self.at_work.remove(&task);
+
                 match result {
                     Ok(()) => self.backoff.reset(),
                     Err(error) => {
@@ -198,24 +226,29 @@ impl<DB: Storage> Run<DB> {
                 }
                 self.holding.put_back(shard, self.core.settings.lease_time);
             }
-            // A worker catches its handlers' panics, so this is one of our own; its shard's lease runs out.
-            Err(error) => self.core.telemetry.incidents.report(
-                IncidentKind::Warning,
-                &self.core.source,
-                format_args!("a worker ended: {error}; its shard is taken again when its lease has run out"),
-            ),
+            // A worker catches its handlers' panics, so this is one of our own, or of an error that can't be shown. How
+            // far it came is not known, so its shard is left to be taken as that of a process that died (rule 11).
+            Err(error) => {
+                if let Some(number) = self.at_work.remove(&error.id()) {
+                    self.holding.abandon(number);
+                }
+                self.core.telemetry.incidents.report(
+                    IncidentKind::Warning,
+                    &self.core.source,
+                    format_args!(
+                        "a worker ended: {error}; its shard is taken again when its lease has run out"
+                    ),
+                );
+            }
         }
     }
 
     fn trouble(&self, error: &StorageError) {
-        self.core
-            .telemetry
-            .incidents
-            .report(IncidentKind::DatabaseTrouble, &self.core.source, error);
+        self.core.telemetry.incidents.report(IncidentKind::DatabaseTrouble, &self.core.source, error);
     }
 
     async fn finish(&mut self) {
-        while let Some(worked) = self.workers.join_next().await {
+        while let Some(worked) = self.workers.join_next_with_id().await {
             self.returned(worked);
         }
         if let Err(error) = self.holding.retire(&self.core).await {

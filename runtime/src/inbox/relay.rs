@@ -32,11 +32,7 @@ impl<DB: Storage> InboxRelay<DB> {
     /// A relay from a source, on a pool that [`Storage::open`] has opened.
     #[must_use]
     pub fn new(pool: impl Into<Connections<DB>>, broker: Arc<dyn Broker>, source: Source) -> Self {
-        let queue = if source.dead_letter_queue {
-            "/$DeadLetterQueue"
-        } else {
-            ""
-        };
+        let queue = if source.dead_letter_queue { "/$DeadLetterQueue" } else { "" };
         let name = format!("inbox relay of {}{queue}", source.entity());
         Self {
             connections: pool.into(),
@@ -69,21 +65,14 @@ impl<DB: Storage> InboxRelay<DB> {
         while !shutdown.is_stopped() {
             // No message is asked for while the inbox can't be written (rule 19).
             if let Err(error) = self.probe().await {
-                self.trouble(IncidentKind::DatabaseTrouble, &error, &mut backoff, &mut shutdown)
-                    .await;
+                self.trouble(IncidentKind::DatabaseTrouble, &error, &mut backoff, &mut shutdown).await;
                 continue;
             }
             match self.broker.receiver(&self.source).await {
                 Ok(None) => return,
                 Ok(Some(receiver)) => self.receive(receiver, &mut backoff, &mut shutdown).await,
                 Err(error) => {
-                    self.trouble(
-                        IncidentKind::BrokerUnavailable,
-                        &error,
-                        &mut backoff,
-                        &mut shutdown,
-                    )
-                    .await;
+                    self.trouble(IncidentKind::BrokerUnavailable, &error, &mut backoff, &mut shutdown).await;
                 }
             }
         }
@@ -92,9 +81,8 @@ impl<DB: Storage> InboxRelay<DB> {
     /// Receives over one link until it breaks or the signal is given.
     async fn receive(&self, mut receiver: Box<dyn Receiver>, backoff: &mut Backoff, shutdown: &mut Shutdown) {
         loop {
-            let received = shutdown
-                .or_stop(receiver.receive(self.settings.receive_batch, RECEIVE_WAIT))
-                .await;
+            let received =
+                shutdown.or_stop(receiver.receive(self.settings.receive_batch, RECEIVE_WAIT)).await;
             let deliveries = match received {
                 None => return,
                 Some(Ok(deliveries)) if deliveries.is_empty() => {
@@ -103,9 +91,7 @@ impl<DB: Storage> InboxRelay<DB> {
                 }
                 Some(Ok(deliveries)) => deliveries,
                 Some(Err(error)) => {
-                    return self
-                        .trouble(IncidentKind::BrokerUnavailable, &error, backoff, shutdown)
-                        .await;
+                    return self.trouble(IncidentKind::BrokerUnavailable, &error, backoff, shutdown).await;
                 }
             };
             let (tokens, events): (Vec<_>, Vec<_>) = deliveries
@@ -113,8 +99,7 @@ impl<DB: Storage> InboxRelay<DB> {
                 .map(|Delivery { token, message }| (token, incoming(message, &self.source)))
                 .unzip();
             while let Err(error) = self.store(&events).await {
-                self.trouble(IncidentKind::DatabaseTrouble, &error, backoff, shutdown)
-                    .await;
+                self.trouble(IncidentKind::DatabaseTrouble, &error, backoff, shutdown).await;
                 if shutdown.is_stopped() {
                     // Someone else may be able to store them sooner than their locks run out.
                     let _given_back = receiver.abandon(&tokens).await;
@@ -123,9 +108,7 @@ impl<DB: Storage> InboxRelay<DB> {
             }
             // Only what is committed is settled, and over the link it came by (rule 18).
             if let Err(error) = receiver.complete(&tokens).await {
-                return self
-                    .trouble(IncidentKind::BrokerUnavailable, &error, backoff, shutdown)
-                    .await;
+                return self.trouble(IncidentKind::BrokerUnavailable, &error, backoff, shutdown).await;
             }
             backoff.reset();
         }
@@ -152,10 +135,7 @@ impl<DB: Storage> InboxRelay<DB> {
             wake::received();
         }
         self.telemetry.counters.duplicates(report.duplicates);
-        for (event, reason) in events
-            .iter()
-            .filter_map(|event| Some((event, event.dead.as_ref()?)))
-        {
+        for (event, reason) in events.iter().filter_map(|event| Some((event, event.dead.as_ref()?))) {
             // Where nothing was new, this one was told of when it came first.
             if report.inserted > 0 {
                 self.telemetry.counters.dead();

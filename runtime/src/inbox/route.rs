@@ -108,11 +108,7 @@ impl<DB: Storage> Routes<DB> {
             }
             route.handlers.push(handler);
         }
-        if problems.is_empty() {
-            Ok(Self { routes, by_name })
-        } else {
-            Err(problems)
-        }
+        if problems.is_empty() { Ok(Self { routes, by_name }) } else { Err(problems) }
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Route<DB>> {
@@ -124,11 +120,7 @@ impl<DB: Storage> Routes<DB> {
     }
 
     pub(crate) fn longest_timeout(&self) -> Duration {
-        self.routes
-            .iter()
-            .map(|route| route.timeout)
-            .max()
-            .unwrap_or_default()
+        self.routes.iter().map(|route| route.timeout).max().unwrap_or_default()
     }
 
     /// What an instance with these routes tells the others that it handles (rule 21).

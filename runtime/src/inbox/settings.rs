@@ -130,10 +130,7 @@ impl InboxSettings {
             "inbox poll_interval is above 60 s: an event whose hint was missed would wait that long",
         );
         refuse(self.workers == 0, "inbox workers is 0: no handler would ever run");
-        refuse(
-            self.receive_batch == 0,
-            "inbox receive_batch is 0: nothing would ever be received",
-        );
+        refuse(self.receive_batch == 0, "inbox receive_batch is 0: nothing would ever be received");
         refuse(
             self.receive_batch > 2000,
             "inbox receive_batch is above 2,000: such a transaction holds its locks too long",

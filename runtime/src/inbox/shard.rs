@@ -9,6 +9,9 @@ use crate::lease::Lease;
 use crate::storage::InboxRow;
 use crate::watermark::Watermark;
 
+/// Where reading has not come to the end for so many sweeps, it begins again all the same.
+const PATIENT_SWEEPS: u32 = 12;
+
 #[derive(Debug)]
 pub(crate) struct Shard<H> {
     pub(crate) number: u8,
@@ -19,6 +22,14 @@ pub(crate) struct Shard<H> {
     /// When a row without a session is due again.
     row_due: Option<Instant>,
     sweep_at: Instant,
+    /// Whether reading has come to the end since the last refresh.
+    at_end: bool,
+    /// When it was read to the end and all that was left had to wait for blocked sessions.
+    all_blocked_at: Option<Instant>,
+    /// Whether it has events that only another instance handles.
+    foreign: bool,
+    /// Rows whose attempt was written before a run of which the database's trouble told nothing (rule 11).
+    counted: HashSet<i64>,
     /// After an unclean takeover: the heads of sessions run one by one with the attempt written first (rule 11).
     cautious: Option<HashSet<String>>,
 }
@@ -32,27 +43,52 @@ impl<H> Shard<H> {
             blocked: HashMap::new(),
             row_due: None,
             sweep_at: now + sweep,
+            at_end: false,
+            all_blocked_at: None,
+            foreign: false,
+            counted: HashSet::new(),
             cautious: unclean.then(HashSet::new),
         }
     }
 
-    /// Reads everything again where something may have become due, or a sweep is.
+    /// Reads everything again where something may have become due, or a sweep is: not before the end was reached, or
+    /// rows behind those that are due again and again would never be read (rule 5).
     pub(crate) fn refresh(&mut self, now: Instant, sweep: Duration) {
-        let before = self.blocked.len();
+        let patience = if self.at_end { Duration::ZERO } else { sweep * PATIENT_SWEEPS };
+        let due = self.blocked.values().copied().chain(self.row_due).fold(self.sweep_at, Instant::min);
+        if now < due + patience {
+            return;
+        }
         self.blocked.retain(|_, until| now < *until);
-        let due = self.row_due.is_some_and(|due| due <= now);
-        if due {
-            self.row_due = None;
-        }
-        if before != self.blocked.len() || due || now >= self.sweep_at {
-            self.watermark.reset();
-            self.sweep_at = now + sweep;
-        }
+        self.row_due = self.row_due.filter(|due| now < *due);
+        self.sweep_at = now + sweep;
+        self.read_again();
+    }
+
+    /// Forgets how far it was read.
+    pub(crate) fn read_again(&mut self) {
+        self.watermark.reset();
+        self.at_end = false;
+        self.all_blocked_at = None;
     }
 
     /// When it has to be refreshed at the latest for a retry.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.blocked.values().copied().chain(self.row_due).min()
+        self.blocked.values().copied().chain(self.row_due).min().filter(|_| self.at_end)
+    }
+
+    /// Whether a look can find nothing but what waits for blocked sessions, given when something may last have come.
+    pub(crate) fn rests(&self, now: Instant, poll_interval: Duration, hinted_at: Instant) -> bool {
+        self.all_blocked_at.is_some_and(|read_at| hinted_at < read_at && now < read_at + poll_interval)
+    }
+
+    /// It has events that only another instance handles (rule 21).
+    pub(crate) fn has_foreign(&mut self) {
+        self.foreign = true;
+    }
+
+    pub(crate) const fn is_foreign(&self) -> bool {
+        self.foreign
     }
 
     /// The row's session waits until then, or the row itself where it has none.
@@ -76,10 +112,7 @@ impl<H> Shard<H> {
     /// Whether the row may be the one that its last holder died of.
     pub(crate) fn is_cautious(&self, row: &InboxRow) -> bool {
         self.cautious.as_ref().is_some_and(|passed| {
-            row.event
-                .session_id
-                .as_ref()
-                .is_none_or(|session| !passed.contains(session))
+            row.event.session_id.as_ref().is_none_or(|session| !passed.contains(session))
         })
     }
 
@@ -90,8 +123,25 @@ impl<H> Shard<H> {
         }
     }
 
-    /// Everything that was pending at the takeover has been run or blocked once.
-    pub(crate) fn caught_up(&mut self) {
+    /// The row's attempt is written before its handler.
+    pub(crate) fn counts(&mut self, row: &InboxRow) {
+        self.counted.insert(row.seq);
+    }
+
+    /// Whether its attempt was written before a run that told nothing.
+    pub(crate) fn is_counted(&self, row: &InboxRow) -> bool {
+        self.counted.contains(&row.seq)
+    }
+
+    /// What came of the run is written.
+    pub(crate) fn settled(&mut self, row: &InboxRow) {
+        self.counted.remove(&row.seq);
+    }
+
+    /// Reading at that time came to the end: everything that was pending at the takeover has been run or blocked once.
+    pub(crate) fn caught_up(&mut self, read_at: Instant) {
+        self.at_end = true;
+        self.all_blocked_at = (!self.blocked.is_empty()).then_some(read_at);
         if self.blocked.is_empty() && self.row_due.is_none() {
             self.cautious = None;
         }

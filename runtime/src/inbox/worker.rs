@@ -23,6 +23,9 @@ const SLICE: Duration = Duration::from_millis(500);
 /// The wait before a run that the database's trouble cut short is repeated.
 const TROUBLE_WAIT: Duration = Duration::from_millis(200);
 
+/// The longest wait a handler can ask for, as for a delay: what every clock and every table can hold.
+const LONGEST_WAIT: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
 /// What all workers of a processor share.
 #[derive(Debug)]
 pub(super) struct Core<DB: Storage> {
@@ -63,7 +66,7 @@ impl<DB: Storage> Core<DB> {
                 Ok(false) => break,
                 Err(error) => {
                     // Including an unknown commit: what is in memory may be wrong (rule 4).
-                    shard.watermark.reset();
+                    shard.read_again();
                     return (shard, Err(error));
                 }
             }
@@ -74,6 +77,7 @@ impl<DB: Storage> Core<DB> {
     /// Reads and runs one page; `false` when there is no more.
     async fn page(&self, shard: &mut Shard<DB::Horizon>, stop: &Shutdown) -> Result<bool, StorageError> {
         let blocked = shard.blocked_sessions();
+        let read_at = Instant::now();
         let (rows, horizon) = {
             let mut conn = self.connections.read().await?;
             if let Some(horizon) = shard.watermark.unproven().cloned()
@@ -102,7 +106,7 @@ impl<DB: Storage> Core<DB> {
                 self.run_row(shard, row).await?
             };
             if matches!(step, Step::Reread) {
-                shard.watermark.reset();
+                shard.read_again();
                 return Ok(true);
             }
             rest = &rest[taken.max(1)..];
@@ -111,7 +115,7 @@ impl<DB: Storage> Core<DB> {
             shard.watermark.seen(last, horizon);
         }
         if !full {
-            shard.caught_up();
+            shard.caught_up(read_at);
         }
         Ok(full)
     }
@@ -137,15 +141,14 @@ impl<DB: Storage> Core<DB> {
     fn plain_route(&self, shard: &Shard<DB::Horizon>, row: &InboxRow) -> Option<&Route<DB>> {
         let special = shard.is_blocked(row.event.session_id.as_deref())
             || shard.is_cautious(row)
+            || shard.is_counted(row)
             || !row.due_in.is_zero()
             || self.refusal(row).is_some();
         if special { None } else { self.route(row) }
     }
 
     fn route(&self, row: &InboxRow) -> Option<&Route<DB>> {
-        self.routes
-            .get(&row.event.name)
-            .filter(|route| row.event.version <= route.version)
+        self.routes.get(&row.event.name).filter(|route| row.event.version <= route.version)
     }
 
     /// Why no handler may start on a row at all.
@@ -163,15 +166,10 @@ impl<DB: Storage> Core<DB> {
         shard: &mut Shard<DB::Horizon>,
         rows: &[InboxRow],
     ) -> Result<Step, StorageError> {
-        let routed: Vec<_> = rows
-            .iter()
-            .filter_map(|row| self.route(row).map(|route| (row, route)))
-            .collect();
-        let timeout = routed
-            .iter()
-            .map(|(_, route)| route.timeout)
-            .min()
-            .unwrap_or(DB::DEFAULT_HANDLER_TIMEOUT);
+        let routed: Vec<_> =
+            rows.iter().filter_map(|row| self.route(row).map(|route| (row, route))).collect();
+        let timeout =
+            routed.iter().map(|(_, route)| route.timeout).min().unwrap_or(DB::DEFAULT_HANDLER_TIMEOUT);
         let ran = guarded::run(&self.connections, &self.work_of(&routed, timeout)).await?;
         match ran {
             Ran::Committed => {
@@ -182,8 +180,7 @@ impl<DB: Storage> Core<DB> {
             // Which of them did it can't be told, and each may have had effects that are durable.
             Ran::Ended(reason) => {
                 for row in rows {
-                    self.end_dead(shard, row, &reason, Verdict::DeadAfterEnd, 0)
-                        .await?;
+                    self.end_dead(shard, row, &reason, Verdict::DeadAfterEnd, 0).await?;
                 }
                 return Ok(Step::Next);
             }
@@ -200,12 +197,7 @@ impl<DB: Storage> Core<DB> {
     }
 
     fn work_of<'a>(&'a self, rows: &'a [(&'a InboxRow, &'a Route<DB>)], timeout: Duration) -> Work<'a, DB> {
-        Work {
-            subscription: &self.subscription,
-            rows,
-            states: &self.states,
-            timeout,
-        }
+        Work { subscription: &self.subscription, rows, states: &self.states, timeout }
     }
 
     async fn run_row(&self, shard: &mut Shard<DB::Horizon>, row: &InboxRow) -> Result<Step, StorageError> {
@@ -214,7 +206,7 @@ impl<DB: Storage> Core<DB> {
             return Ok(Step::Next);
         }
         if !row.due_in.is_zero() {
-            shard.block(session, Instant::now() + row.due_in);
+            shard.block(session, Instant::now() + row.due_in.min(LONGEST_WAIT));
             return Ok(Step::Next);
         }
         if let Some(reason) = self.refusal(row) {
@@ -223,8 +215,13 @@ impl<DB: Storage> Core<DB> {
         let Some(route) = self.route(row) else {
             return self.unknown(shard, row).await;
         };
-        let cautious = shard.is_cautious(row);
-        if cautious {
+        // Unless the database's trouble kept what came of it from being written.
+        let counted_before = shard.is_counted(row);
+        let uncounted =
+            counted_before.then(|| InboxRow { attempts: row.attempts.saturating_sub(1), ..row.clone() });
+        let row = uncounted.as_ref().unwrap_or(row);
+        let cautious = counted_before || shard.is_cautious(row);
+        if cautious && !counted_before {
             if row.attempts >= route.retry.max_attempts() {
                 let reason = format!("the process ended {} times while handling it", row.attempts);
                 return self.end_dead(shard, row, &reason, Verdict::Dead, 0).await;
@@ -235,24 +232,26 @@ impl<DB: Storage> Core<DB> {
             if !self.record(&attempt).await? {
                 return Ok(Step::Reread);
             }
+            shard.counts(row);
         }
         let routed = [(row, route)];
         let ran = guarded::run(&self.connections, &self.work_of(&routed, route.timeout)).await;
         shard.passed(row);
         let counted = i32::from(cautious);
-        match ran? {
+        let step = match ran? {
             Ran::Committed => {
                 self.telemetry.counters.processed(1);
-                Ok(Step::Next)
+                Step::Next
             }
-            Ran::Stale => Ok(Step::Reread),
+            Ran::Stale => Step::Reread,
             Ran::Ended(reason) => {
-                self.end_dead(shard, row, &reason, Verdict::DeadAfterEnd, 1 - counted)
-                    .await
+                self.end_dead(shard, row, &reason, Verdict::DeadAfterEnd, 1 - counted).await?
             }
-            Ran::Trouble(reason) => self.try_again(shard, row, TROUBLE_WAIT, -counted, &reason).await,
-            Ran::Failed(error) => self.failed(shard, row, route, &error, counted).await,
-        }
+            Ran::Trouble(reason) => self.try_again(shard, row, TROUBLE_WAIT, -counted, &reason).await?,
+            Ran::Failed(error) => self.failed(shard, row, route, &error, counted).await?,
+        };
+        shard.settled(row);
+        Ok(step)
     }
 
     async fn failed(
@@ -263,21 +262,16 @@ impl<DB: Storage> Core<DB> {
         error: &HandlerError,
         counted: i32,
     ) -> Result<Step, StorageError> {
-        let reason = error.to_string();
+        let reason = error.text();
         if let Some(delay) = error.delay() {
-            return self.try_again(shard, row, delay, -counted, &reason).await;
+            return self.try_again(shard, row, delay.min(LONGEST_WAIT), -counted, &reason).await;
         }
         if error.is_dead_letter() {
-            return self
-                .end_dead(shard, row, &reason, Verdict::Dead, 1 - counted)
-                .await;
+            return self.end_dead(shard, row, &reason, Verdict::Dead, 1 - counted).await;
         }
         match route.retry.delay_after(row.attempts + 1, random_unit()) {
             Some(delay) => self.try_again(shard, row, delay, 1 - counted, &reason).await,
-            None => {
-                self.end_dead(shard, row, &reason, Verdict::Dead, 1 - counted)
-                    .await
-            }
+            None => self.end_dead(shard, row, &reason, Verdict::Dead, 1 - counted).await,
         }
     }
 
@@ -296,11 +290,7 @@ impl<DB: Storage> Core<DB> {
         }
         shard.block(row.event.session_id.as_deref(), Instant::now() + delay);
         self.telemetry.counters.retried();
-        self.tell(
-            IncidentKind::HandlerFailed,
-            row,
-            &format!("{reason}; trying again in {delay:.1?}"),
-        );
+        self.tell(IncidentKind::HandlerFailed, row, &format!("{reason}; trying again in {delay:.1?}"));
         Ok(Step::Next)
     }
 
@@ -338,20 +328,14 @@ impl<DB: Storage> Core<DB> {
             .iter()
             .any(|instance| instance.handles(&self.subscription, name, version));
         if elsewhere {
-            shard.block(
-                row.event.session_id.as_deref(),
-                Instant::now() + self.settings.sweep,
-            );
+            shard.block(row.event.session_id.as_deref(), Instant::now() + self.settings.sweep);
+            shard.has_foreign();
             let text = format!("version {version} of {name} waits for an instance that handles it");
             self.tell(IncidentKind::WaitingForInstance, row, &text);
             return Ok(Step::Next);
         }
         if self.ignores_unknown && self.routes.get(name).is_none() {
-            let first = self
-                .ignored
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(name.to_owned());
+            let first = self.ignored.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
             if first {
                 tracing::info!(subscription = %self.subscription, event = name, "ignored: no handler, as declared");
             }
@@ -370,8 +354,6 @@ impl<DB: Storage> Core<DB> {
     }
 
     fn tell(&self, kind: IncidentKind, row: &InboxRow, message: &str) {
-        self.telemetry
-            .incidents
-            .report_event(kind, &self.source, row.event.id, &row.event.name, message);
+        self.telemetry.incidents.report_event(kind, &self.source, row.event.id, &row.event.name, message);
     }
 }

@@ -136,11 +136,7 @@ impl<'a, DB: Storage> Leader<'a, DB> {
     /// Whether it is time to read from the start again: not before the end was reached, or the rows there would never be
     /// read where those before them have to wait (rule 5).
     fn must_sweep(&self, now: Instant) -> bool {
-        let patience = if self.at_end {
-            Duration::ZERO
-        } else {
-            self.relay.settings.sweep * PATIENT_SWEEPS
-        };
+        let patience = if self.at_end { Duration::ZERO } else { self.relay.settings.sweep * PATIENT_SWEEPS };
         now >= self.sweep_at + patience
     }
 
@@ -150,20 +146,14 @@ impl<'a, DB: Storage> Leader<'a, DB> {
         if self.maintain_at.is_some_and(|time| time <= now) {
             let (broker, store) = (Arc::clone(&self.relay.broker), Arc::clone(&self.relay.store));
             self.maintain_at = None;
-            self.maintenance
-                .spawn(async move { broker.maintain(store.as_ref()).await });
+            self.maintenance.spawn(async move { broker.maintain(store.as_ref()).await });
         }
         let open_at = self.circuit.shut_until().filter(|until| now < *until);
         let look_at = now + self.pace.nothing(now);
-        let next = [
-            self.maintain_at,
-            open_at,
-            self.plan.next_release(),
-            Some(self.renew_at),
-        ]
-        .into_iter()
-        .flatten()
-        .fold(look_at, Instant::min);
+        let next = [self.maintain_at, open_at, self.plan.next_release(), Some(self.renew_at)]
+            .into_iter()
+            .flatten()
+            .fold(look_at, Instant::min);
         tokio::select! {
             biased;
             () = shutdown.stopped() => {}
@@ -182,10 +172,7 @@ impl<'a, DB: Storage> Leader<'a, DB> {
     async fn read(&mut self, now: Instant) -> Result<bool, StorageError> {
         let settings = &self.relay.settings;
         let rows = settings.batch_size * settings.in_flight * 4;
-        if self.circuit.is_shut(now)
-            || !self
-                .plan
-                .has_room(rows.max(settings.page_size as usize), ROOM_BYTES)
+        if self.circuit.is_shut(now) || !self.plan.has_room(rows.max(settings.page_size as usize), ROOM_BYTES)
         {
             return Ok(false);
         }
@@ -208,9 +195,7 @@ impl<'a, DB: Storage> Leader<'a, DB> {
         let more = !self.at_end || full(&due);
         for rows in [page, due] {
             let expired = self.plan.add(rows, &self.relay.default_topic, now);
-            self.unfinished
-                .dead
-                .extend(expired.into_iter().map(|id| (id, "expired".to_owned())));
+            self.unfinished.dead.extend(expired.into_iter().map(|id| (id, "expired".to_owned())));
         }
         Ok(more)
     }
@@ -263,10 +248,7 @@ impl<'a, DB: Storage> Leader<'a, DB> {
                 SendError::Unavailable { retry_after, .. } => retry_after.unwrap_or_default(),
                 _ => Duration::ZERO,
             };
-            (
-                IncidentKind::BrokerUnavailable,
-                self.circuit.failed(round, asked, now),
-            )
+            (IncidentKind::BrokerUnavailable, self.circuit.failed(round, asked, now))
         };
         relay.telemetry.incidents.report(
             kind,
@@ -294,9 +276,7 @@ impl<'a, DB: Storage> Leader<'a, DB> {
     /// Marks what was accepted, and what can never be sent.
     async fn mark(&mut self) -> Result<(), StorageError> {
         let plan = &mut self.plan;
-        self.unfinished
-            .mark(self.relay, |written| plan.forget(written))
-            .await
+        self.unfinished.mark(self.relay, |written| plan.forget(written)).await
     }
 
     /// Renews the lease when it is time; `false` when it is lost.

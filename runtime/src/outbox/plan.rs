@@ -32,10 +32,7 @@ pub(crate) struct Planned {
 
 impl Planned {
     pub(crate) fn sessions(&self) -> Vec<String> {
-        self.events
-            .iter()
-            .filter_map(|event| event.session_id.clone())
-            .collect()
+        self.events.iter().filter_map(|event| event.session_id.clone()).collect()
     }
 }
 
@@ -50,12 +47,7 @@ impl Plan {
             }
             if row.expired {
                 // A session's earlier event under way comes first; the row is read again.
-                if !row
-                    .envelope
-                    .session_id
-                    .as_ref()
-                    .is_some_and(|session| self.busy.contains(session))
-                {
+                if !row.envelope.session_id.as_ref().is_some_and(|session| self.busy.contains(session)) {
                     expired.push(row.envelope.id);
                 }
                 continue;
@@ -104,10 +96,7 @@ impl Plan {
                 bytes += size;
                 self.waiting_bytes -= size;
                 let topic = topic.to_owned();
-                let batch = planned.get_or_insert_with(|| Planned {
-                    topic,
-                    events: Vec::new(),
-                });
+                let batch = planned.get_or_insert_with(|| Planned { topic, events: Vec::new() });
                 batch.events.push(row.envelope);
                 full = batch.events.len() >= limits.events || bytes >= limits.bytes;
                 if full {

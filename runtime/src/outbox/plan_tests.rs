@@ -10,11 +10,7 @@ fn row(seq: i64, topic: &str, session: Option<&str>) -> OutboxRow {
 }
 
 fn seqs(batch: &Planned) -> Vec<u128> {
-    batch
-        .events
-        .iter()
-        .map(|event| event.id.as_uuid().as_u128())
-        .collect()
+    batch.events.iter().map(|event| event.id.as_uuid().as_u128()).collect()
 }
 
 const WIDE: BatchLimits = BatchLimits::new(1 << 20, 100);
@@ -22,24 +18,12 @@ const WIDE: BatchLimits = BatchLimits::new(1 << 20, 100);
 #[test]
 fn a_session_is_never_in_two_batches_under_way() {
     let mut plan = Plan::default();
-    plan.add(
-        vec![row(1, "t", Some("s")), row(2, "t", None)],
-        "t",
-        Instant::now(),
-    );
+    plan.add(vec![row(1, "t", Some("s")), row(2, "t", None)], "t", Instant::now());
     let first = plan.next_batch(WIDE).unwrap();
     assert_eq!(seqs(&first), [1, 2]);
-    plan.add(
-        vec![row(3, "t", Some("s")), row(4, "t", Some("other"))],
-        "t",
-        Instant::now(),
-    );
+    plan.add(vec![row(3, "t", Some("s")), row(4, "t", Some("other"))], "t", Instant::now());
     let second = plan.next_batch(WIDE).unwrap();
-    assert_eq!(
-        seqs(&second),
-        [4],
-        "session s waits for the outcome of its first event"
-    );
+    assert_eq!(seqs(&second), [4], "session s waits for the outcome of its first event");
     plan.finished(&first.sessions(), &[]);
     assert_eq!(seqs(&plan.next_batch(WIDE).unwrap()), [3]);
 }
@@ -47,16 +31,8 @@ fn a_session_is_never_in_two_batches_under_way() {
 #[test]
 fn a_session_does_not_overtake_itself_across_topics_or_limits() {
     let mut plan = Plan::default();
-    plan.add(
-        vec![row(1, "a", None), row(2, "b", Some("s")), row(3, "a", Some("s"))],
-        "t",
-        Instant::now(),
-    );
-    assert_eq!(
-        seqs(&plan.next_batch(WIDE).unwrap()),
-        [1],
-        "3 must not leave before 2"
-    );
+    plan.add(vec![row(1, "a", None), row(2, "b", Some("s")), row(3, "a", Some("s"))], "t", Instant::now());
+    assert_eq!(seqs(&plan.next_batch(WIDE).unwrap()), [1], "3 must not leave before 2");
     assert_eq!(seqs(&plan.next_batch(WIDE).unwrap()), [2]);
     assert!(plan.next_batch(WIDE).is_none());
 }
@@ -64,26 +40,10 @@ fn a_session_does_not_overtake_itself_across_topics_or_limits() {
 #[test]
 fn batches_are_cut_by_count_and_bytes_and_a_big_event_still_travels() {
     let mut plan = Plan::default();
-    plan.add(
-        (1..=5).map(|seq| row(seq, "t", None)).collect(),
-        "t",
-        Instant::now(),
-    );
-    assert_eq!(
-        plan.next_batch(BatchLimits::new(1 << 20, 2))
-            .unwrap()
-            .events
-            .len(),
-        2
-    );
+    plan.add((1..=5).map(|seq| row(seq, "t", None)).collect(), "t", Instant::now());
+    assert_eq!(plan.next_batch(BatchLimits::new(1 << 20, 2)).unwrap().events.len(), 2);
     let size = row(9, "t", None).envelope.encoded_size();
-    assert_eq!(
-        plan.next_batch(BatchLimits::new(2 * size, 100))
-            .unwrap()
-            .events
-            .len(),
-        2
-    );
+    assert_eq!(plan.next_batch(BatchLimits::new(2 * size, 100)).unwrap().events.len(), 2);
     assert_eq!(
         seqs(&plan.next_batch(BatchLimits::new(1, 100)).unwrap()),
         [5],
@@ -111,19 +71,9 @@ fn a_held_topic_keeps_its_sessions_back_on_every_topic() {
     let later = now + Duration::from_secs(1);
     let mut plan = Plan::default();
     plan.hold("a", later);
-    let rows = || {
-        vec![
-            row(1, "a", Some("s")),
-            row(2, "b", Some("s")),
-            row(3, "b", Some("other")),
-        ]
-    };
+    let rows = || vec![row(1, "a", Some("s")), row(2, "b", Some("s")), row(3, "b", Some("other"))];
     plan.add(rows(), "t", now);
-    assert_eq!(
-        seqs(&plan.next_batch(WIDE).unwrap()),
-        [3],
-        "2 must not leave before 1"
-    );
+    assert_eq!(seqs(&plan.next_batch(WIDE).unwrap()), [3], "2 must not leave before 1");
     plan.add(rows(), "t", now);
     assert!(plan.next_batch(WIDE).is_none(), "nor when it is read again");
     assert!(plan.release_holds(later));

@@ -136,44 +136,26 @@ pub(crate) fn complete(
     max_size: usize,
 ) -> Result<NewEvent, PublishError> {
     let current = Correlation::current();
-    envelope.correlation_id = options.correlation_id.or_else(|| {
-        current
-            .as_ref()
-            .map(|correlation| correlation.correlation_id().to_owned())
-    });
-    let correlation = current.unwrap_or_else(Correlation::random);
-    envelope
+    envelope.correlation_id = options
         .correlation_id
-        .get_or_insert_with(|| correlation.correlation_id().to_owned());
+        .or_else(|| current.as_ref().map(|correlation| correlation.correlation_id().to_owned()));
+    let correlation = current.unwrap_or_else(Correlation::random);
+    envelope.correlation_id.get_or_insert_with(|| correlation.correlation_id().to_owned());
     envelope.causation_id = correlation.causation_id().map(str::to_owned);
     envelope.headers = options.headers;
     if !envelope.headers.contains_key(TRACEPARENT) {
-        envelope
-            .headers
-            .insert(TRACEPARENT.to_owned(), correlation.child_traceparent());
+        envelope.headers.insert(TRACEPARENT.to_owned(), correlation.child_traceparent());
     }
     if let Some(id) = options.id {
         envelope.id = id;
     }
-    refuse(&envelope, options.delivery, options.ttl).map_or(Ok(()), |reason| {
-        Err(PublishError::Refused {
-            event: envelope.name.clone(),
-            reason,
-        })
-    })?;
+    refuse(&envelope, options.delivery, options.ttl)
+        .map_or(Ok(()), |reason| Err(PublishError::Refused { event: envelope.name.clone(), reason }))?;
     let size = envelope.encoded_size();
     if size > max_size {
-        return Err(PublishError::TooBig {
-            event: envelope.name,
-            size,
-            limit: max_size,
-        });
+        return Err(PublishError::TooBig { event: envelope.name, size, limit: max_size });
     }
-    Ok(NewEvent {
-        deliver: options.delivery,
-        ttl: options.ttl,
-        ..NewEvent::new(envelope)
-    })
+    Ok(NewEvent { deliver: options.delivery, ttl: options.ttl, ..NewEvent::new(envelope) })
 }
 
 /// What keeps an envelope from travelling, if anything.
@@ -200,12 +182,9 @@ fn bad_text(what: &str, text: &str, max: usize) -> Option<String> {
         return Some(format!("its {what} is empty"));
     }
     if length > max {
-        return Some(format!(
-            "its {what} has {length} characters, and the limit is {max}"
-        ));
+        return Some(format!("its {what} has {length} characters, and the limit is {max}"));
     }
-    text.contains('\0')
-        .then(|| format!("its {what} contains a NUL character, which databases refuse"))
+    text.contains('\0').then(|| format!("its {what} contains a NUL character, which databases refuse"))
 }
 
 fn bad_session(session: &str) -> Option<String> {
@@ -245,9 +224,7 @@ fn bad_headers(headers: &Headers) -> Option<String> {
             ));
         }
         if value.contains('\0') {
-            return Some(format!(
-                "its header `{name}` contains a NUL character, which databases refuse"
-            ));
+            return Some(format!("its header `{name}` contains a NUL character, which databases refuse"));
         }
         total += name.len() + value.len();
     }
@@ -259,15 +236,10 @@ fn bad_times(delivery: Delivery, ttl: Option<Duration>) -> Option<String> {
     if let Delivery::In(delay) = delivery
         && delay > MAX_DELAY
     {
-        return Some(format!(
-            "its delay of {} s is longer than ten years",
-            delay.as_secs()
-        ));
+        return Some(format!("its delay of {} s is longer than ten years", delay.as_secs()));
     }
     if let Delivery::At(time) = delivery
-        && time
-            .duration_since(SystemTime::now())
-            .is_ok_and(|ahead| ahead > MAX_DELAY)
+        && time.duration_since(SystemTime::now()).is_ok_and(|ahead| ahead > MAX_DELAY)
     {
         return Some("its time of delivery is more than ten years ahead".to_owned());
     }
@@ -275,10 +247,9 @@ fn bad_times(delivery: Delivery, ttl: Option<Duration>) -> Option<String> {
         Some(ttl) if ttl.is_zero() => {
             Some("its time to live is zero, so it could never be handled".to_owned())
         }
-        Some(ttl) if ttl > MAX_DELAY => Some(format!(
-            "its time to live of {} s is longer than ten years",
-            ttl.as_secs()
-        )),
+        Some(ttl) if ttl > MAX_DELAY => {
+            Some(format!("its time to live of {} s is longer than ten years", ttl.as_secs()))
+        }
         _ => None,
     }
 }
@@ -291,12 +262,10 @@ pub(crate) async fn write<DB: Storage>(
     if events.is_empty() {
         return Ok(());
     }
-    DB::insert_outbox(&mut **tx, events)
-        .await
-        .map_err(|error| match error {
-            StorageError::DuplicateId { id } => PublishError::Duplicate { id },
-            other => PublishError::Storage(other),
-        })?;
+    DB::insert_outbox(&mut **tx, events).await.map_err(|error| match error {
+        StorageError::DuplicateId { id } => PublishError::Duplicate { id },
+        other => PublishError::Storage(other),
+    })?;
     crash::point("publish.written");
     wake::published();
     Ok(())

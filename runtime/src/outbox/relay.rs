@@ -109,9 +109,8 @@ impl<DB: Storage> OutboxRelay<DB> {
             let wait = match self.take_lead(&mut unfinished, &mut bound).await {
                 Ok(Some(lease)) => {
                     let since = Instant::now();
-                    let led = Leader::new(&self, lease, std::mem::take(&mut unfinished))
-                        .run(&mut shutdown)
-                        .await;
+                    let led =
+                        Leader::new(&self, lease, std::mem::take(&mut unfinished)).run(&mut shutdown).await;
                     unfinished = led.0;
                     if led.1.is_ok() || since.elapsed() > self.settings.backoff_max {
                         backoff.reset();
@@ -171,9 +170,7 @@ impl<DB: Storage> OutboxRelay<DB> {
     }
 
     fn trouble(&self, error: &StorageError, backoff: &mut Backoff) -> Duration {
-        self.telemetry
-            .incidents
-            .report(IncidentKind::DatabaseTrouble, &self.source, error);
+        self.telemetry.incidents.report(IncidentKind::DatabaseTrouble, &self.source, error);
         backoff.next()
     }
 }

@@ -32,26 +32,17 @@ pub(crate) async fn send(broker: &dyn Broker, from: &dyn InboxStore, planned: Pl
         topic: planned.topic.clone(),
         sessions: planned.sessions(),
         unsent: ids(&planned.events).collect(),
-        failure: Some(SendError::Unavailable {
-            reason: "the broker panicked".to_owned(),
-            retry_after: None,
-        }),
+        failure: Some(SendError::Unavailable { reason: "the broker panicked".to_owned(), retry_after: None }),
         ..Outcome::default()
     };
-    AssertUnwindSafe(send_parts(broker, from, planned))
-        .catch_unwind()
-        .await
-        .unwrap_or(unknown)
+    AssertUnwindSafe(send_parts(broker, from, planned)).catch_unwind().await.unwrap_or(unknown)
 }
 
 /// Sends a batch; splits it where it is too big, and sends on without an event that can never be sent. Parts go one
 /// after the other, so that a session keeps its order.
 async fn send_parts(broker: &dyn Broker, from: &dyn InboxStore, planned: Planned) -> Outcome {
-    let mut outcome = Outcome {
-        sessions: planned.sessions(),
-        topic: planned.topic.clone(),
-        ..Outcome::default()
-    };
+    let mut outcome =
+        Outcome { sessions: planned.sessions(), topic: planned.topic.clone(), ..Outcome::default() };
     let mut parts = vec![planned.events];
     while let Some(mut events) = parts.pop() {
         if outcome.failure.is_some() {

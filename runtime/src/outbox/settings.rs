@@ -106,14 +106,8 @@ impl OutboxSettings {
             self.poll_interval > Duration::from_secs(60),
             "outbox poll_interval is above 60 s: an event whose hint was missed would wait that long",
         );
-        refuse(
-            self.batch_size == 0,
-            "outbox batch_size is 0: nothing would ever be sent",
-        );
-        refuse(
-            self.in_flight == 0,
-            "outbox in_flight is 0: nothing would ever be sent",
-        );
+        refuse(self.batch_size == 0, "outbox batch_size is 0: nothing would ever be sent");
+        refuse(self.in_flight == 0, "outbox in_flight is 0: nothing would ever be sent");
         refuse(
             self.in_flight > 256,
             "outbox in_flight is above 256: brokers refuse so many unsettled batches on one link",

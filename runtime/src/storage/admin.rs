@@ -63,12 +63,7 @@ pub struct DeadRowFilter {
 
 impl Default for DeadRowFilter {
     fn default() -> Self {
-        Self {
-            event: None,
-            owner: None,
-            after: 0,
-            limit: 100,
-        }
+        Self { event: None, owner: None, after: 0, limit: 100 }
     }
 }
 

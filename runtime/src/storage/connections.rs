@@ -21,19 +21,13 @@ pub struct Connections<DB: Storage> {
 
 impl<DB: Storage> Clone for Connections<DB> {
     fn clone(&self) -> Self {
-        Self {
-            pool: self.pool.clone(),
-            turn: Arc::clone(&self.turn),
-        }
+        Self { pool: self.pool.clone(), turn: Arc::clone(&self.turn) }
     }
 }
 
 impl<DB: Storage> From<Pool<DB>> for Connections<DB> {
     fn from(pool: Pool<DB>) -> Self {
-        Self {
-            pool,
-            turn: Arc::default(),
-        }
+        Self { pool, turn: Arc::default() }
     }
 }
 
@@ -55,18 +49,9 @@ impl<DB: Storage> Connections<DB> {
     /// # Errors
     /// When none can be had.
     pub async fn write(&self) -> Result<Writer<DB>, StorageError> {
-        let turn = if DB::SINGLE_WRITER {
-            Some(Arc::clone(&self.turn).lock_owned().await)
-        } else {
-            None
-        };
+        let turn = if DB::SINGLE_WRITER { Some(Arc::clone(&self.turn).lock_owned().await) } else { None };
         let conn = self.pool.acquire().await?;
-        Ok(Writer {
-            conn,
-            close: false,
-            can_close: !DB::is_ephemeral(&self.pool),
-            _turn: turn,
-        })
+        Ok(Writer { conn, close: false, can_close: !DB::is_ephemeral(&self.pool), _turn: turn })
     }
 }
 

@@ -122,31 +122,20 @@ impl<DB: Storage> PoolInbox<DB> {
     /// The store of a pool that [`Storage::open`] has opened.
     #[must_use]
     pub fn new(pool: Pool<DB>) -> Self {
-        Self {
-            identity: DB::identity(&pool),
-            given: pool,
-            settings: None,
-            opened: OnceCell::new(),
-        }
+        Self { identity: DB::identity(&pool), given: pool, settings: None, opened: OnceCell::new() }
     }
 
     /// The store of connections that other loops share.
     #[must_use]
     pub fn over(connections: Connections<DB>) -> Self {
         let given = connections.pool().clone();
-        Self {
-            opened: OnceCell::new_with(Some(connections)),
-            ..Self::new(given)
-        }
+        Self { opened: OnceCell::new_with(Some(connections)), ..Self::new(given) }
     }
 
     /// The store of a user's pool, beside which a small one is opened at the first use.
     #[must_use]
     pub fn beside(pool: Pool<DB>, settings: PoolSettings) -> Self {
-        Self {
-            settings: Some(settings),
-            ..Self::new(pool)
-        }
+        Self { settings: Some(settings), ..Self::new(pool) }
     }
 
     /// The library's own connections.

@@ -59,9 +59,7 @@ impl Instance {
     /// Whether it serves the subscription at all.
     #[must_use]
     pub fn serves(&self, subscription: &str) -> bool {
-        self.handles
-            .iter()
-            .any(|handled| handled.subscription == subscription)
+        self.handles.iter().any(|handled| handled.subscription == subscription)
     }
 
     /// Whether it handles this version of the event.

@@ -64,10 +64,7 @@ impl PoolSettings {
     /// So many connections, each waiting so long for a lock.
     #[must_use]
     pub const fn new(connections: u32, busy_timeout: Duration) -> Self {
-        Self {
-            connections,
-            busy_timeout,
-        }
+        Self { connections, busy_timeout }
     }
 }
 
@@ -224,11 +221,7 @@ impl NewEvent {
     /// An event to be delivered as soon as it is committed.
     #[must_use]
     pub const fn new(envelope: Envelope) -> Self {
-        Self {
-            envelope,
-            deliver: Delivery::Now,
-            ttl: None,
-        }
+        Self { envelope, deliver: Delivery::Now, ttl: None }
     }
 }
 

@@ -25,12 +25,7 @@ impl<'a> OutboxQuery<'a> {
     /// Rows of a lane from the beginning that were never delayed.
     #[must_use]
     pub const fn new(lane: &'a str, limit: u32) -> Self {
-        Self {
-            lane,
-            after: 0,
-            limit,
-            due: false,
-        }
+        Self { lane, after: 0, limit, due: false }
     }
 
     /// The same after a sequence number.
@@ -64,11 +59,7 @@ impl OutboxRow {
     /// A row as an adapter read it.
     #[must_use]
     pub const fn new(seq: i64, envelope: Envelope, expired: bool) -> Self {
-        Self {
-            seq,
-            envelope,
-            expired,
-        }
+        Self { seq, envelope, expired }
     }
 }
 
@@ -184,11 +175,7 @@ impl From<&Envelope> for IncomingEvent {
             headers: envelope.headers.clone(),
             created_at: Some(envelope.created_at),
             expires_at: envelope.expires_at,
-            ..Self::new(
-                envelope.id,
-                envelope.name.clone(),
-                Body::Text(envelope.data.clone()),
-            )
+            ..Self::new(envelope.id, envelope.name.clone(), Body::Text(envelope.data.clone()))
         }
     }
 }
@@ -227,13 +214,7 @@ impl<'a> InboxQuery<'a> {
     /// Rows of a shard from the beginning.
     #[must_use]
     pub const fn new(subscription: &'a str, shard: u8, limit: u32) -> Self {
-        Self {
-            subscription,
-            shard,
-            after: 0,
-            blocked: &[],
-            limit,
-        }
+        Self { subscription, shard, after: 0, blocked: &[], limit }
     }
 
     /// The same after a sequence number.
@@ -275,15 +256,7 @@ impl InboxRow {
     /// A row as an adapter read it.
     #[must_use]
     pub const fn new(seq: i64, event: IncomingEvent, received_at: SystemTime) -> Self {
-        Self {
-            seq,
-            event,
-            attempts: 0,
-            due_in: Duration::ZERO,
-            expired: false,
-            age: None,
-            received_at,
-        }
+        Self { seq, event, attempts: 0, due_in: Duration::ZERO, expired: false, age: None, received_at }
     }
 }
 
@@ -319,13 +292,7 @@ impl<'a> Attempt<'a> {
     /// A record that changes nothing but what the verdict says.
     #[must_use]
     pub const fn new(seq: i64, fence: &'a Fence, verdict: Verdict) -> Self {
-        Self {
-            seq,
-            fence,
-            count: 0,
-            verdict,
-            error: None,
-        }
+        Self { seq, fence, count: 0, verdict, error: None }
     }
 
     /// The same with a change of the attempts.

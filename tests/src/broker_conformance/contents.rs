@@ -25,10 +25,7 @@ impl DistributedEvent for Versioned {
 }
 
 fn describe(event: &Versioned, context: &EventContext) -> String {
-    let headers: Vec<_> = ["tenant", "x-Empty"]
-        .iter()
-        .map(|name| context.header(name))
-        .collect();
+    let headers: Vec<_> = ["tenant", "x-Empty"].iter().map(|name| context.header(name)).collect();
     format!(
         "{} {} v{} {:?} {:?} {:?} {headers:?} {:?} {}",
         context.id(),
@@ -46,12 +43,7 @@ pub async fn everything_about_an_event_arrives<P: Place>() {
     let pair = Pair::<P>::new().await;
     let builder = noting(pair.builder(), "audit", describe);
     let builder = noting(builder, "audit", |event: &Noted, context| {
-        format!(
-            "{} {:?} {:?}",
-            event.text,
-            context.session_id(),
-            context.causation_id()
-        )
+        format!("{} {:?} {:?}", event.text, context.session_id(), context.causation_id())
     });
     let (publisher, subscriber) = (pair.publisher(), Running::start(builder.build().unwrap()));
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -60,12 +52,8 @@ pub async fn everything_about_an_event_arrives<P: Place>() {
         .header("x-Empty", "")
         .header("traceparent", trace);
     let correlation = Correlation::new("flow 1").caused_by("its cause");
-    let event = Versioned {
-        text: "all".to_owned(),
-    };
-    let id = correlation
-        .scope(publish_with(&pair.from.pool, &event, options))
-        .await;
+    let event = Versioned { text: "all".to_owned() };
+    let id = correlation.scope(publish_with(&pair.from.pool, &event, options)).await;
     let first = pair.effects(1).await;
     publish(&pair.from.pool, &Noted::new("bare")).await;
     let second = pair.effects(2).await;
@@ -76,28 +64,21 @@ pub async fn everything_about_an_event_arrives<P: Place>() {
          [Some(\"ägypten \u{1f3db}\"), Some(\"\")] Some({trace:?}) all"
     );
     assert_eq!(first, [expected]);
-    assert_eq!(
-        second[1], "bare None None",
-        "no session is none, also where the broker needs one"
-    );
+    assert_eq!(second[1], "bare None None", "no session is none, also where the broker needs one");
 }
 
 pub async fn every_plane_of_unicode_arrives<P: Place>() {
     let pair = Pair::<P>::new().await;
     let (publisher, subscriber) = (pair.publisher(), pair.subscriber());
-    let mut text: String = (0..=16_u32)
-        .filter_map(|plane| char::from_u32((plane << 16) + 0xfd))
-        .collect();
+    let mut text: String = (0..=16_u32).filter_map(|plane| char::from_u32((plane << 16) + 0xfd)).collect();
     text.push_str("\u{0} \u{7} \r\n\t\"\\ \u{2028} \u{feff} e\u{301} \u{202e}rtl \u{1f469}\u{200d}\u{1f680} \u{fffd} \u{10fffd}");
     publish(&pair.from.pool, &Noted::of("сессия \u{1f980}", &text)).await;
     let effects = pair.effects(1).await;
     publisher.stop().await.unwrap();
     subscriber.stop().await.unwrap();
     assert_eq!(effects, [text]);
-    let session: String = sqlx::query_scalar("SELECT session_id FROM inbox")
-        .fetch_one(&pair.to.pool)
-        .await
-        .unwrap();
+    let session: String =
+        sqlx::query_scalar("SELECT session_id FROM inbox").fetch_one(&pair.to.pool).await.unwrap();
     assert_eq!(session, "сессия \u{1f980}");
 }
 
@@ -105,48 +86,28 @@ pub async fn a_megabyte_arrives<P: Place>() {
     let pair = Pair::<P>::new().await;
     let (publisher, subscriber) = (pair.publisher(), pair.subscriber());
     // Next to small ones, so that batches have to be cut by bytes.
-    let texts: Vec<_> = (0..6)
-        .map(|number| {
-            number
-                .to_string()
-                .repeat(if number % 2 == 0 { 1 << 20 } else { 1 })
-        })
-        .collect();
+    let texts: Vec<_> =
+        (0..6).map(|number| number.to_string().repeat(if number % 2 == 0 { 1 << 20 } else { 1 })).collect();
     for text in &texts {
         publish(&pair.from.pool, &Noted::of("s", text)).await;
     }
     let effects = pair.effects(6).await;
     publisher.stop().await.unwrap();
     subscriber.stop().await.unwrap();
-    assert!(
-        effects == texts,
-        "lengths {:?}",
-        effects.iter().map(String::len).collect::<Vec<_>>()
-    );
+    assert!(effects == texts, "lengths {:?}", effects.iter().map(String::len).collect::<Vec<_>>());
 }
 
 pub async fn a_time_to_live_travels_with_its_event<P: Place>() {
     let pair = Pair::<P>::new().await;
     let (publisher, subscriber) = (pair.publisher(), pair.subscriber());
     let hour = Duration::from_secs(3600);
-    publish_with(
-        &pair.from.pool,
-        &Noted::new("mortal"),
-        PublishOptions::new().ttl(hour),
-    )
-    .await;
+    publish_with(&pair.from.pool, &Noted::new("mortal"), PublishOptions::new().ttl(hour)).await;
     publish(&pair.from.pool, &Noted::new("immortal")).await;
     pair.effects(2).await;
     publisher.stop().await.unwrap();
     subscriber.stop().await.unwrap();
-    let there = pair
-        .to
-        .number("SELECT sum(expires_at) FROM inbox WHERE expires_at IS NOT NULL")
-        .await;
-    let here = pair
-        .from
-        .number("SELECT sum(expires_at) FROM outbox WHERE expires_at IS NOT NULL")
-        .await;
+    let there = pair.to.number("SELECT sum(expires_at) FROM inbox WHERE expires_at IS NOT NULL").await;
+    let here = pair.from.number("SELECT sum(expires_at) FROM outbox WHERE expires_at IS NOT NULL").await;
     assert!((there - here).abs() < 60_000, "{here} became {there}");
 }
 
@@ -155,12 +116,8 @@ pub async fn an_expired_event_is_not_handled_and_not_lost<P: Place>() {
     let pair = Pair::<P>::new().await;
     pair.subscriber().stop().await.unwrap();
     let publisher = pair.publisher();
-    publish_with(
-        &pair.from.pool,
-        &Noted::new("late"),
-        PublishOptions::new().ttl(Duration::from_secs(1)),
-    )
-    .await;
+    publish_with(&pair.from.pool, &Noted::new("late"), PublishOptions::new().ttl(Duration::from_secs(1)))
+        .await;
     pair.all_sent().await;
     let over = "SELECT expires_at <= unixepoch('subsec') * 1000 FROM outbox";
     eventually("its time is over", || pair.from.number(over), |over| *over == 1).await;

@@ -17,9 +17,7 @@ pub async fn a_session_is_handled_in_order<P: Place>() {
     for number in 0..60 {
         let events = [0, 1, 2].map(|part| Noted::of(&format!("s{part}"), format!("{part} {number}")));
         let mut tx = pair.from.pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
-        Noted::publish_all(&mut tx, &events[..1 + number % 3])
-            .await
-            .unwrap();
+        Noted::publish_all(&mut tx, &events[..1 + number % 3]).await.unwrap();
         publisher.bus.commit(tx).await.unwrap();
     }
     let effects = pair.effects(120).await;
@@ -69,17 +67,8 @@ pub async fn a_waiting_session_holds_up_no_other<P: Place>() {
     publisher.stop().await.unwrap();
     subscriber.stop().await.unwrap();
     for session in ["held", "free"] {
-        let seen: Vec<_> = after
-            .iter()
-            .filter(|text| text.starts_with(session))
-            .cloned()
-            .collect();
-        assert_eq!(
-            seen,
-            (0..5)
-                .map(|number| format!("{session} {number}"))
-                .collect::<Vec<_>>()
-        );
+        let seen: Vec<_> = after.iter().filter(|text| text.starts_with(session)).cloned().collect();
+        assert_eq!(seen, (0..5).map(|number| format!("{session} {number}")).collect::<Vec<_>>());
     }
 }
 
@@ -88,24 +77,11 @@ pub async fn a_delayed_event_waits_for_its_time_and_blocks_nobody<P: Place>() {
     let (publisher, subscriber) = (pair.publisher(), pair.subscriber());
     let hour = Duration::from_secs(3600);
     let pool = &pair.from.pool;
-    publish_with(
-        pool,
-        &Noted::of("s", "delayed"),
-        PublishOptions::new().delay(hour),
-    )
-    .await;
-    publish_with(
-        pool,
-        &Noted::of("s", "at"),
-        PublishOptions::new().deliver_at(SystemTime::now() + hour),
-    )
-    .await;
-    publish_with(
-        pool,
-        &Noted::of("s", "past"),
-        PublishOptions::new().deliver_at(SystemTime::now() - hour),
-    )
-    .await;
+    publish_with(pool, &Noted::of("s", "delayed"), PublishOptions::new().delay(hour)).await;
+    publish_with(pool, &Noted::of("s", "at"), PublishOptions::new().deliver_at(SystemTime::now() + hour))
+        .await;
+    publish_with(pool, &Noted::of("s", "past"), PublishOptions::new().deliver_at(SystemTime::now() - hour))
+        .await;
     publish(pool, &Noted::of("s", "now")).await;
     let mut effects = pair.effects(2).await;
     effects.sort();
@@ -113,10 +89,7 @@ pub async fn a_delayed_event_waits_for_its_time_and_blocks_nobody<P: Place>() {
     let delayed = "SELECT COUNT(*) FROM outbox WHERE status = 'pending'";
     assert_eq!(pair.from.number(delayed).await, 2);
     // The hour passes.
-    sqlx::query("UPDATE outbox SET deliver_at = deliver_at - 3600000")
-        .execute(pool)
-        .await
-        .unwrap();
+    sqlx::query("UPDATE outbox SET deliver_at = deliver_at - 3600000").execute(pool).await.unwrap();
     let effects = pair.effects(4).await;
     publisher.stop().await.unwrap();
     subscriber.stop().await.unwrap();
@@ -125,11 +98,7 @@ pub async fn a_delayed_event_waits_for_its_time_and_blocks_nobody<P: Place>() {
 
 pub async fn two_instances_of_a_subscriber_share_its_events<P: Place>() {
     let pair = Pair::<P>::new().await;
-    let instance = || {
-        noting(pair.builder(), "audit", |event: &Noted, _| event.text.clone())
-            .build()
-            .unwrap()
-    };
+    let instance = || noting(pair.builder(), "audit", |event: &Noted, _| event.text.clone()).build().unwrap();
     let (first, second) = (Running::start(instance()), Running::start(instance()));
     let publisher = pair.publisher();
     for number in 0..100 {
@@ -137,25 +106,14 @@ pub async fn two_instances_of_a_subscriber_share_its_events<P: Place>() {
     }
     let seen = pair.effects(100).await;
     let processed = "SELECT COUNT(*) FROM inbox WHERE status = 'processed'";
-    eventually(
-        "all rows are marked",
-        || pair.to.number(processed),
-        |count| *count == 100,
-    )
-    .await;
+    eventually("all rows are marked", || pair.to.number(processed), |count| *count == 100).await;
     for running in [publisher, first, second] {
         running.stop().await.unwrap();
     }
     assert_eq!(pair.to.effects().await.len(), 100, "each once");
     for session in 0..10 {
-        let of_session: Vec<i64> = seen
-            .iter()
-            .map(|text| text.parse().unwrap())
-            .filter(|number| number % 10 == session)
-            .collect();
-        assert!(
-            of_session.is_sorted() && of_session.len() == 10,
-            "session s{session}: {of_session:?}"
-        );
+        let of_session: Vec<i64> =
+            seen.iter().map(|text| text.parse().unwrap()).filter(|number| number % 10 == session).collect();
+        assert!(of_session.is_sorted() && of_session.len() == 10, "session s{session}: {of_session:?}");
     }
 }

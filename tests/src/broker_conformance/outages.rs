@@ -62,12 +62,7 @@ pub async fn a_killed_subscriber_misses_nothing<P: Place>() {
     }
     pair.effects(40).await;
     let processed = "SELECT COUNT(*) FROM inbox WHERE status = 'processed'";
-    eventually(
-        "all rows are marked",
-        || pair.to.number(processed),
-        |count| *count == 40,
-    )
-    .await;
+    eventually("all rows are marked", || pair.to.number(processed), |count| *count == 40).await;
     publisher.stop().await.unwrap();
     subscriber.stop().await.unwrap();
     assert_eq!(pair.to.effects().await, numbers(40));

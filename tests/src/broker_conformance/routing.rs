@@ -50,21 +50,13 @@ impl DistributedEvent for NotedElsewhere {
 pub async fn every_subscription_gets_every_event_it_takes<P: Place>() {
     let pair = Pair::<P>::new().await;
     let other = Database::new().await;
-    let builder = noting(pair.builder(), "audit", |event: &Noted, _| {
-        format!("audit {}", event.text)
-    });
-    let builder = noting(builder, "billing", |event: &Noted, _| {
-        format!("billing {}", event.text)
-    });
-    let builder = noting(builder, "billing", |event: &NewName, _| {
-        format!("billing {}", event.number)
-    });
+    let builder = noting(pair.builder(), "audit", |event: &Noted, _| format!("audit {}", event.text));
+    let builder = noting(builder, "billing", |event: &Noted, _| format!("billing {}", event.text));
+    let builder = noting(builder, "billing", |event: &NewName, _| format!("billing {}", event.number));
     let first = Running::start(builder.build().unwrap());
     let builder = quick(&other.pool).broker(pair.place.broker());
     let second = Running::start(
-        noting(builder, "report", |event: &NewName, _| event.number.to_string())
-            .build()
-            .unwrap(),
+        noting(builder, "report", |event: &NewName, _| event.number.to_string()).build().unwrap(),
     );
     let publisher = pair.publisher();
     publish(&pair.from.pool, &Noted::new("a")).await;
@@ -78,11 +70,7 @@ pub async fn every_subscription_gets_every_event_it_takes<P: Place>() {
     assert_eq!(here, ["audit a", "billing 1", "billing a"]);
     assert_eq!(there, ["1"]);
     let rows = "SELECT COUNT(*) FROM inbox";
-    assert_eq!(
-        (pair.to.number(rows).await, other.number(rows).await),
-        (3, 1),
-        "no row that nobody takes"
-    );
+    assert_eq!((pair.to.number(rows).await, other.number(rows).await), (3, 1), "no row that nobody takes");
 }
 
 pub async fn an_alias_is_received_under_its_old_name<P: Place>() {
@@ -108,13 +96,7 @@ pub async fn topics_are_apart_and_the_default_topic_is_one<P: Place>() {
     let subscriber = Running::start(builder.build().unwrap());
     let publisher = pair.publisher();
     // The same name on a topic where nobody takes it.
-    publish(
-        &pair.from.pool,
-        &NotedElsewhere {
-            text: "elsewhere".to_owned(),
-        },
-    )
-    .await;
+    publish(&pair.from.pool, &NotedElsewhere { text: "elsewhere".to_owned() }).await;
     publish(&pair.from.pool, &Noted::new("default")).await;
     publish(&pair.from.pool, &Invoiced { number: 7 }).await;
     let mut effects = pair.effects(2).await;
@@ -123,10 +105,8 @@ pub async fn topics_are_apart_and_the_default_topic_is_one<P: Place>() {
     subscriber.stop().await.unwrap();
     effects.sort();
     assert_eq!(effects, ["7", "default"]);
-    let topics: Vec<String> = sqlx::query_scalar("SELECT topic FROM inbox ORDER BY topic")
-        .fetch_all(&pair.to.pool)
-        .await
-        .unwrap();
+    let topics: Vec<String> =
+        sqlx::query_scalar("SELECT topic FROM inbox ORDER BY topic").fetch_all(&pair.to.pool).await.unwrap();
     assert_eq!(topics, ["events", "invoices"]);
 }
 
@@ -136,21 +116,14 @@ pub async fn nothing_of_a_rolled_back_transaction_is_delivered<P: Place>() {
     for number in 0..20 {
         let mut tx = pair.from.pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
         Noted::of("s", number).publish(&mut tx).await.unwrap();
-        if number % 2 == 0 {
-            tx.rollback().await.unwrap()
-        } else {
-            publisher.bus.commit(tx).await.unwrap()
-        }
+        if number % 2 == 0 { tx.rollback().await.unwrap() } else { publisher.bus.commit(tx).await.unwrap() }
     }
     let effects = pair.effects(10).await;
     publisher.stop().await.unwrap();
     subscriber.stop().await.unwrap();
     assert_eq!(
         effects,
-        (0..20)
-            .filter(|number| number % 2 == 1)
-            .map(|number| number.to_string())
-            .collect::<Vec<_>>()
+        (0..20).filter(|number| number % 2 == 1).map(|number| number.to_string()).collect::<Vec<_>>()
     );
     assert_eq!(pair.to.number("SELECT COUNT(*) FROM inbox").await, 10);
 }
@@ -163,16 +136,8 @@ pub async fn a_copy_sent_again_is_dropped<P: Place>() {
     pair.effects(1).await;
     let sent = "SELECT COUNT(*) FROM outbox WHERE status = 'sent'";
     eventually("marked", || pair.from.number(sent), |sent| *sent == 1).await;
-    sqlx::query("UPDATE outbox SET status = 'pending'")
-        .execute(&pair.from.pool)
-        .await
-        .unwrap();
-    eventually(
-        "sent again",
-        || async { publisher.bus.stats().sent },
-        |sent| *sent == 2,
-    )
-    .await;
+    sqlx::query("UPDATE outbox SET status = 'pending'").execute(&pair.from.pool).await.unwrap();
+    eventually("sent again", || async { publisher.bus.stats().sent }, |sent| *sent == 2).await;
     // In the same session, so it comes after the copy.
     publish(&pair.from.pool, &Noted::of("s", "next")).await;
     let effects = pair.effects(2).await;

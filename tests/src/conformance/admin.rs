@@ -12,9 +12,7 @@ use super::{
 };
 
 async fn dead<F: Fixture>(fixture: &F, table: Table, filter: &DeadRowFilter) -> Vec<DeadRow> {
-    F::DB::dead_rows(&mut *fixture.conn().await, table, filter)
-        .await
-        .unwrap()
+    F::DB::dead_rows(&mut *fixture.conn().await, table, filter).await.unwrap()
 }
 
 async fn all_dead<F: Fixture>(fixture: &F, table: Table) -> Vec<DeadRow> {
@@ -23,23 +21,15 @@ async fn all_dead<F: Fixture>(fixture: &F, table: Table) -> Vec<DeadRow> {
 
 async fn requeue<F: Fixture>(fixture: &F, table: Table, seqs: &[i64], delay: u64) -> u64 {
     let delay = Duration::from_secs(delay);
-    F::DB::requeue(&mut *fixture.conn().await, table, seqs, delay)
-        .await
-        .unwrap()
+    F::DB::requeue(&mut *fixture.conn().await, table, seqs, delay).await.unwrap()
 }
 
 async fn discard<F: Fixture>(fixture: &F, table: Table, seqs: &[i64]) -> u64 {
-    F::DB::discard(&mut *fixture.conn().await, table, seqs)
-        .await
-        .unwrap()
+    F::DB::discard(&mut *fixture.conn().await, table, seqs).await.unwrap()
 }
 
 async fn kill<F: Fixture>(fixture: &F, event: &NewEvent, reason: &str) {
-    assert!(
-        F::DB::mark_outbox_dead(&mut *fixture.conn().await, event.envelope.id, reason)
-            .await
-            .unwrap()
-    );
+    assert!(F::DB::mark_outbox_dead(&mut *fixture.conn().await, event.envelope.id, reason).await.unwrap());
 }
 
 /// A dead inbox row that had two attempts.
@@ -47,14 +37,8 @@ async fn dead_inbox_row<F: Fixture>(fixture: &F, body: &str) -> i64 {
     ingest(fixture, &[of_session("s", body)]).await;
     let seq = inbox_of(fixture, "s").await.last().unwrap().seq;
     let fence = take(fixture, &format!("shard of {body}")).await.fence;
-    let attempt = Attempt::new(seq, &fence, Verdict::Dead)
-        .counting(2)
-        .because("no card");
-    assert!(
-        F::DB::record_attempt(&mut *fixture.conn().await, &attempt)
-            .await
-            .unwrap()
-    );
+    let attempt = Attempt::new(seq, &fence, Verdict::Dead).counting(2).because("no card");
+    assert!(F::DB::record_attempt(&mut *fixture.conn().await, &attempt).await.unwrap());
     seq
 }
 
@@ -73,13 +57,7 @@ pub async fn counts_tell_open_rows_by_owner_and_age<F: Fixture>() {
     let fixture = F::fresh().await;
     let mut conn = fixture.conn().await;
     assert!(F::DB::count_outbox(&mut *conn).await.unwrap().lanes.is_empty());
-    assert!(
-        F::DB::count_inbox(&mut *conn)
-            .await
-            .unwrap()
-            .subscriptions
-            .is_empty()
-    );
+    assert!(F::DB::count_inbox(&mut *conn).await.unwrap().subscriptions.is_empty());
     drop(conn);
     let published = events(5);
     publish(&fixture, &published).await;
@@ -88,13 +66,9 @@ pub async fn counts_tell_open_rows_by_owner_and_age<F: Fixture>() {
     critical.deliver = Delivery::In(Duration::from_secs(300));
     publish(&fixture, &[critical]).await;
     kill(&fixture, &published[0], "too big").await;
-    F::DB::mark_sent(
-        &mut *fixture.conn().await,
-        &[published[1].envelope.id],
-        Default::default(),
-    )
-    .await
-    .unwrap();
+    F::DB::mark_sent(&mut *fixture.conn().await, &[published[1].envelope.id], Default::default())
+        .await
+        .unwrap();
     fixture.age(Table::Outbox, Duration::from_secs(100)).await;
     let counts = F::DB::count_outbox(&mut *fixture.conn().await).await.unwrap();
     assert_eq!(counts.lanes.len(), 2);
@@ -106,16 +80,10 @@ pub async fn counts_tell_open_rows_by_owner_and_age<F: Fixture>() {
     assert_counts(&counts.lanes["critical"], 1, 0, Some(100));
 
     let dead = dead_inbox_row(&fixture, "dead").await;
-    ingest(
-        &fixture,
-        &[of_session("s", "1"), of_session("t", "2"), of_session("u", "3")],
-    )
-    .await;
+    ingest(&fixture, &[of_session("s", "1"), of_session("t", "2"), of_session("u", "3")]).await;
     process(&fixture, &[inbox_of(&fixture, "s").await[0].seq]).await;
     fixture.age(Table::Inbox, Duration::from_secs(100)).await;
-    F::DB::ingest(&mut *fixture.conn().await, "shipping", &[of_session("s", "4")])
-        .await
-        .unwrap();
+    F::DB::ingest(&mut *fixture.conn().await, "shipping", &[of_session("s", "4")]).await.unwrap();
     let counts = F::DB::count_inbox(&mut *fixture.conn().await).await.unwrap();
     assert_eq!(counts.subscriptions.len(), 2);
     assert_counts(&counts.subscriptions[SUBSCRIPTION], 2, 1, Some(100));
@@ -145,9 +113,7 @@ pub async fn dead_rows_are_listed_with_bytes_and_reason<F: Fixture>() {
         (Some("order-1"), "too big", 0)
     );
     assert_eq!(row.data, b"{\"n\":1}");
-    let age = std::time::SystemTime::now()
-        .duration_since(row.created_at)
-        .unwrap_or_default();
+    let age = std::time::SystemTime::now().duration_since(row.created_at).unwrap_or_default();
     assert!(age < Duration::from_secs(60), "{age:?}");
 
     let seq = dead_inbox_row(&fixture, "body").await;
@@ -157,10 +123,7 @@ pub async fn dead_rows_are_listed_with_bytes_and_reason<F: Fixture>() {
         (row.seq, row.owner.as_str(), row.attempts, row.reason.as_str()),
         (seq, SUBSCRIPTION, 2, "no card")
     );
-    assert_eq!(
-        (row.session_id.as_deref(), row.data.as_slice()),
-        (Some("s"), b"body".as_slice())
-    );
+    assert_eq!((row.session_id.as_deref(), row.data.as_slice()), (Some("s"), b"body".as_slice()));
 }
 
 /// Any number of dead rows can be looked through.
@@ -176,9 +139,7 @@ pub async fn dead_rows_are_paged_and_filtered<F: Fixture>() {
         kill(&fixture, event, "too big").await;
     }
     let bodies = |rows: Vec<DeadRow>| {
-        rows.into_iter()
-            .map(|row| String::from_utf8(row.data).unwrap())
-            .collect::<Vec<_>>()
+        rows.into_iter().map(|row| String::from_utf8(row.data).unwrap()).collect::<Vec<_>>()
     };
     let mut filter = DeadRowFilter::default();
     filter.limit = 4;
@@ -190,28 +151,16 @@ pub async fn dead_rows_are_paged_and_filtered<F: Fixture>() {
         filter.after = last.seq;
         pages.push(bodies(page));
     }
-    assert_eq!(
-        pages,
-        [vec!["0", "1", "2", "3"], vec!["4", "5", "6", "7"], vec!["8"]]
-    );
+    assert_eq!(pages, [vec!["0", "1", "2", "3"], vec!["4", "5", "6", "7"], vec!["8"]]);
     let mut filter = DeadRowFilter::default();
     filter.owner = Some("b".to_owned());
-    assert_eq!(
-        bodies(dead(&fixture, Table::Outbox, &filter).await),
-        ["1", "3", "5", "7"]
-    );
+    assert_eq!(bodies(dead(&fixture, Table::Outbox, &filter).await), ["1", "3", "5", "7"]);
     filter.event = Some("x".to_owned());
     assert_eq!(bodies(dead(&fixture, Table::Outbox, &filter).await), ["3"]);
     filter.owner = None;
-    assert_eq!(
-        bodies(dead(&fixture, Table::Outbox, &filter).await),
-        ["0", "3", "6"]
-    );
+    assert_eq!(bodies(dead(&fixture, Table::Outbox, &filter).await), ["0", "3", "6"]);
     filter.event = Some("X".to_owned());
-    assert!(
-        dead(&fixture, Table::Outbox, &filter).await.is_empty(),
-        "names are exact"
-    );
+    assert!(dead(&fixture, Table::Outbox, &filter).await.is_empty(), "names are exact");
     let seq = dead_inbox_row(&fixture, "1").await;
     let mut filter = DeadRowFilter::default();
     filter.owner = Some(SUBSCRIPTION.to_owned());
@@ -236,16 +185,8 @@ pub async fn requeued_outbox_rows_are_pending_again<F: Fixture>() {
     assert_eq!(requeue(&fixture, Table::Outbox, &seqs[2..], 600).await, 1);
     assert!(all_dead(&fixture, Table::Outbox).await.is_empty());
     let again = pending(&fixture).await;
-    assert_eq!(
-        bodies(&again),
-        ["0", "1"],
-        "at once, whatever their first delay was"
-    );
-    assert_eq!(
-        again.iter().map(|row| row.seq).collect::<Vec<_>>(),
-        seqs[..2],
-        "in their old places"
-    );
+    assert_eq!(bodies(&again), ["0", "1"], "at once, whatever their first delay was");
+    assert_eq!(again.iter().map(|row| row.seq).collect::<Vec<_>>(), seqs[..2], "in their old places");
     assert!(due(&fixture).await.is_empty());
     fixture.age(Table::Outbox, Duration::from_secs(601)).await;
     assert_eq!(bodies(&due(&fixture).await), ["2"]);
@@ -273,13 +214,9 @@ pub async fn only_dead_rows_are_requeued_or_discarded<F: Fixture>() {
     let published = events(2);
     publish(&fixture, &published).await;
     let seqs: Vec<_> = pending(&fixture).await.iter().map(|row| row.seq).collect();
-    F::DB::mark_sent(
-        &mut *fixture.conn().await,
-        &[published[0].envelope.id],
-        Default::default(),
-    )
-    .await
-    .unwrap();
+    F::DB::mark_sent(&mut *fixture.conn().await, &[published[0].envelope.id], Default::default())
+        .await
+        .unwrap();
     ingest(&fixture, &[of_session("s", "1"), of_session("s", "2")]).await;
     let rows: Vec<_> = inbox_of(&fixture, "s").await.iter().map(|row| row.seq).collect();
     process(&fixture, &rows[..1]).await;
@@ -288,10 +225,7 @@ pub async fn only_dead_rows_are_requeued_or_discarded<F: Fixture>() {
         assert_eq!(discard(&fixture, table, seqs).await, 0);
         assert_eq!(requeue(&fixture, table, &[], 0).await, 0);
     }
-    assert_eq!(
-        (pending(&fixture).await.len(), inbox_of(&fixture, "s").await.len()),
-        (1, 1)
-    );
+    assert_eq!((pending(&fixture).await.len(), inbox_of(&fixture, "s").await.len()), (1, 1));
 }
 
 /// Nothing needs its key.
@@ -315,18 +249,9 @@ pub async fn discard_keeps_the_key_in_the_inbox<F: Fixture>() {
     assert_eq!(discard(&fixture, Table::Inbox, &[seq]).await, 1);
     assert!(all_dead(&fixture, Table::Inbox).await.is_empty());
     assert_eq!(discard(&fixture, Table::Inbox, &[seq]).await, 0);
-    assert_eq!(
-        requeue(&fixture, Table::Inbox, &[seq], 0).await,
-        0,
-        "discarded is for good"
-    );
+    assert_eq!(requeue(&fixture, Table::Inbox, &[seq], 0).await, 0, "discarded is for good");
     event.dead = None;
     assert_eq!(ingest(&fixture, &[event]).await.duplicates, 1);
     assert!(inbox_of(&fixture, "s").await.is_empty());
-    assert_eq!(
-        fixture
-            .number("SELECT count(*) FROM inbox WHERE status = 'discarded'")
-            .await,
-        1
-    );
+    assert_eq!(fixture.number("SELECT count(*) FROM inbox WHERE status = 'discarded'").await, 1);
 }

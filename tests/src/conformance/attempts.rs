@@ -18,9 +18,7 @@ async fn one_row<F: Fixture>(fixture: &F) -> (InboxRow, Fence) {
 }
 
 async fn record<F: Fixture>(fixture: &F, attempt: Attempt<'_>) -> bool {
-    F::DB::record_attempt(&mut *fixture.conn().await, &attempt)
-        .await
-        .unwrap()
+    F::DB::record_attempt(&mut *fixture.conn().await, &attempt).await.unwrap()
 }
 
 /// A failure counts, keeps its reason and waits; the row stays visible, since it blocks its session.
@@ -46,9 +44,7 @@ pub async fn a_retry_counts_and_waits<F: Fixture>() {
     let rows = inbox_of(&fixture, "s").await;
     assert_eq!((rows[0].attempts, rows[0].due_in), (2, Duration::ZERO));
     assert_eq!(
-        fixture
-            .number("SELECT count(*) FROM inbox WHERE last_error = 'no card'")
-            .await,
+        fixture.number("SELECT count(*) FROM inbox WHERE last_error = 'no card'").await,
         1,
         "a silent one keeps it"
     );
@@ -70,42 +66,20 @@ pub async fn a_row_ends_dead<F: Fixture>() {
     let fixture = F::fresh().await;
     let (row, fence) = one_row(&fixture).await;
     assert!(
-        record(
-            &fixture,
-            Attempt::new(row.seq, &fence, Verdict::Dead)
-                .counting(1)
-                .because("no card")
-        )
-        .await
+        record(&fixture, Attempt::new(row.seq, &fence, Verdict::Dead).counting(1).because("no card")).await
     );
     assert!(inbox_of(&fixture, "s").await.is_empty());
-    let dead = F::DB::dead_rows(
-        &mut *fixture.conn().await,
-        Table::Inbox,
-        &DeadRowFilter::default(),
-    )
-    .await
-    .unwrap();
-    assert_eq!(
-        (dead[0].seq, dead[0].attempts, dead[0].reason.as_str()),
-        (row.seq, 1, "no card")
-    );
+    let dead =
+        F::DB::dead_rows(&mut *fixture.conn().await, Table::Inbox, &DeadRowFilter::default()).await.unwrap();
+    assert_eq!((dead[0].seq, dead[0].attempts, dead[0].reason.as_str()), (row.seq, 1, "no card"));
     assert_eq!(dead[0].data, b"body");
-    for verdict in [
-        Verdict::Dead,
-        Verdict::Retry(Duration::ZERO),
-        Verdict::DeadAfterEnd,
-    ] {
+    for verdict in [Verdict::Dead, Verdict::Retry(Duration::ZERO), Verdict::DeadAfterEnd] {
         assert!(
             !record(&fixture, Attempt::new(row.seq, &fence, verdict).because("later")).await,
             "{verdict:?}"
         );
     }
-    assert_eq!(
-        process(&fixture, &[row.seq]).await,
-        0,
-        "the dead are never processed"
-    );
+    assert_eq!(process(&fixture, &[row.seq]).await, 0, "the dead are never processed");
 }
 
 /// Rule 9: the handler's own COMMIT may have kept the mark, and the row is dead all the same, whoever holds the lease.
@@ -119,26 +93,14 @@ pub async fn an_ended_transaction_makes_any_row_dead<F: Fixture>() {
         let nobody = Fence::new("no such lease".to_owned(), Uuid::new_v4(), 9);
         let reason = "handler ended the transaction";
         assert!(
-            record(
-                &fixture,
-                Attempt::new(row.seq, &nobody, Verdict::DeadAfterEnd).because(reason)
-            )
-            .await
+            record(&fixture, Attempt::new(row.seq, &nobody, Verdict::DeadAfterEnd).because(reason)).await
         );
-        let dead = F::DB::dead_rows(
-            &mut *fixture.conn().await,
-            Table::Inbox,
-            &DeadRowFilter::default(),
-        )
-        .await
-        .unwrap();
+        let dead = F::DB::dead_rows(&mut *fixture.conn().await, Table::Inbox, &DeadRowFilter::default())
+            .await
+            .unwrap();
         assert_eq!(dead[0].reason, reason, "processed before: {processed}");
         assert!(
-            !record(
-                &fixture,
-                Attempt::new(row.seq, &nobody, Verdict::DeadAfterEnd).because("twice")
-            )
-            .await
+            !record(&fixture, Attempt::new(row.seq, &nobody, Verdict::DeadAfterEnd).because("twice")).await
         );
     }
 }
@@ -155,20 +117,13 @@ pub async fn another_owner_or_epoch_is_refused<F: Fixture>() {
     for stranger in &strangers {
         for verdict in [Verdict::Dead, Verdict::Retry(Duration::from_secs(9))] {
             assert!(
-                !record(
-                    &fixture,
-                    Attempt::new(row.seq, stranger, verdict).counting(1).because("x")
-                )
-                .await
+                !record(&fixture, Attempt::new(row.seq, stranger, verdict).counting(1).because("x")).await
             );
         }
     }
     let after = inbox_of(&fixture, "s").await.remove(0);
     assert_eq!((after.attempts, after.due_in), (0, Duration::ZERO));
-    assert!(
-        !record(&fixture, Attempt::new(row.seq + 1, &fence, Verdict::Dead)).await,
-        "no such row"
-    );
+    assert!(!record(&fixture, Attempt::new(row.seq + 1, &fence, Verdict::Dead)).await, "no such row");
     assert!(record(&fixture, Attempt::new(row.seq, &fence, Verdict::Dead)).await);
 }
 
@@ -179,16 +134,8 @@ pub async fn a_lost_lease_is_refused<F: Fixture>() {
     fixture.set_lease_until(LEASE, -1).await;
     let next = take(&fixture, LEASE).await.fence;
     assert!(!record(&fixture, Attempt::new(row.seq, &zombie, Verdict::Dead)).await);
-    assert!(
-        record(
-            &fixture,
-            Attempt::new(row.seq, &next, Verdict::Retry(Duration::ZERO)).counting(1)
-        )
-        .await
-    );
-    F::DB::release_leases(&mut *fixture.conn().await, std::slice::from_ref(&next))
-        .await
-        .unwrap();
+    assert!(record(&fixture, Attempt::new(row.seq, &next, Verdict::Retry(Duration::ZERO)).counting(1)).await);
+    F::DB::release_leases(&mut *fixture.conn().await, std::slice::from_ref(&next)).await.unwrap();
     assert!(!record(&fixture, Attempt::new(row.seq, &next, Verdict::Dead)).await);
     assert_eq!(inbox_of(&fixture, "s").await[0].attempts, 1);
 }

@@ -11,9 +11,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 async fn one_row<F: Fixture>() -> (F, i64) {
     let fixture = F::fresh().await;
-    fixture
-        .execute("CREATE TABLE charges (n INTEGER PRIMARY KEY)")
-        .await;
+    fixture.execute("CREATE TABLE charges (n INTEGER PRIMARY KEY)").await;
     ingest(&fixture, &[of_session("s", "body")]).await;
     let seq = inbox_of(&fixture, "s").await[0].seq;
     (fixture, seq)
@@ -22,9 +20,7 @@ async fn one_row<F: Fixture>() -> (F, i64) {
 /// Marks the row and leaves an effect, as a handler would.
 async fn handle<F: Fixture>(tx: &mut Transaction<'_, F::DB>, seq: i64) {
     assert_eq!(F::DB::mark_processed(&mut **tx, &[seq]).await.unwrap(), 1);
-    F::run(&mut **tx, "INSERT INTO charges (n) VALUES (1)")
-        .await
-        .unwrap();
+    F::run(&mut **tx, "INSERT INTO charges (n) VALUES (1)").await.unwrap();
 }
 
 async fn is_pending<F: Fixture>(fixture: &F) -> bool {
@@ -97,9 +93,7 @@ pub async fn an_open_savepoint_is_whole<F: Fixture>() {
     let mut tx = F::DB::begin_guarded(&mut *conn, TIMEOUT).await.unwrap();
     handle::<F>(&mut tx, seq).await;
     F::run(&mut *tx, "SAVEPOINT mine").await.unwrap();
-    F::run(&mut *tx, "INSERT INTO charges (n) VALUES (2)")
-        .await
-        .unwrap();
+    F::run(&mut *tx, "INSERT INTO charges (n) VALUES (2)").await.unwrap();
     assert_eq!(F::DB::close_guard(&mut *tx).await.unwrap(), GuardOutcome::Whole);
     tx.commit().await.unwrap();
     drop(conn);
@@ -114,9 +108,7 @@ pub async fn a_failed_statement_never_loses_the_mark_unseen<F: Fixture>() {
     let mut conn = fixture.conn().await;
     let mut tx = F::DB::begin_guarded(&mut *conn, TIMEOUT).await.unwrap();
     handle::<F>(&mut tx, seq).await;
-    F::run(&mut *tx, "INSERT INTO charges (n) VALUES (1)")
-        .await
-        .unwrap_err();
+    F::run(&mut *tx, "INSERT INTO charges (n) VALUES (1)").await.unwrap_err();
     let outcome = F::DB::close_guard(&mut *tx).await.unwrap();
     match outcome {
         GuardOutcome::Whole => tx.commit().await.unwrap(),

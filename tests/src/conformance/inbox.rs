@@ -13,11 +13,7 @@ pub async fn rows_are_read_in_order_and_paged<F: Fixture>() {
     ingest(&fixture, &events).await;
     let (mut after, mut seen) = (0, Vec::new());
     loop {
-        let page = read_inbox(
-            &fixture,
-            InboxQuery::new(SUBSCRIPTION, shard_of("s"), 10).after(after),
-        )
-        .await;
+        let page = read_inbox(&fixture, InboxQuery::new(SUBSCRIPTION, shard_of("s"), 10).after(after)).await;
         assert!(page.len() <= 10);
         let Some(last) = page.last() else { break };
         assert!(last.seq > after, "a page that starts again");
@@ -31,30 +27,20 @@ pub async fn rows_are_read_in_order_and_paged<F: Fixture>() {
 pub async fn blocked_sessions_hide_no_other<F: Fixture>() {
     let fixture = F::fresh().await;
     let shard = shard_of("s");
-    let mut neighbours = (0..)
-        .map(|n| format!("n{n}"))
-        .filter(|name| shard_of(name) == shard);
+    let mut neighbours = (0..).map(|n| format!("n{n}")).filter(|name| shard_of(name) == shard);
     let neighbour = neighbours.next().unwrap();
     let other = neighbours.next().unwrap();
     let lone = std::iter::repeat_with(|| incoming("lone"))
         .find(|event| shard_of(&event.shard_key()) == shard)
         .unwrap();
-    let mut events: Vec<_> = (0..50)
-        .map(|n| of_session(["s", &neighbour][n % 2], &n.to_string()))
-        .collect();
+    let mut events: Vec<_> = (0..50).map(|n| of_session(["s", &neighbour][n % 2], &n.to_string())).collect();
     events.extend([of_session(&other, "free"), lone]);
     ingest(&fixture, &events).await;
     let query = InboxQuery::new(SUBSCRIPTION, shard, 3);
     assert_eq!(texts(&read_inbox(&fixture, query).await), ["0", "1", "2"]);
     let blocked = ["s".to_owned(), neighbour];
-    assert_eq!(
-        texts(&read_inbox(&fixture, query.without(&blocked)).await),
-        ["free", "lone"]
-    );
-    assert_eq!(
-        texts(&read_inbox(&fixture, query.without(&blocked[..1])).await),
-        ["1", "3", "5"]
-    );
+    assert_eq!(texts(&read_inbox(&fixture, query.without(&blocked)).await), ["free", "lone"]);
+    assert_eq!(texts(&read_inbox(&fixture, query.without(&blocked[..1])).await), ["1", "3", "5"]);
 }
 
 /// A session is blocked by its exact text and nothing like it.
@@ -84,59 +70,22 @@ pub async fn odd_sessions_are_blocked_exactly<F: Fixture>() {
 /// The processor's question which shards are worth a look.
 pub async fn ready_shards_tell_what_waits_above_the_watermark<F: Fixture>() {
     let fixture = F::fresh().await;
-    ingest(
-        &fixture,
-        &[
-            of_session("order-1", "1"),
-            of_session("order-1", "2"),
-            of_session("a", "3"),
-        ],
-    )
-    .await;
+    ingest(&fixture, &[of_session("order-1", "1"), of_session("order-1", "2"), of_session("a", "3")]).await;
     let last = inbox_of(&fixture, "order-1").await[1].seq;
     let shards = |from: i64| (0..64).rev().map(|shard| (shard, from)).collect::<Vec<_>>();
     let mut conn = fixture.conn().await;
-    let ready = F::DB::ready_shards(&mut *conn, SUBSCRIPTION, &shards(0))
-        .await
-        .unwrap();
+    let ready = F::DB::ready_shards(&mut *conn, SUBSCRIPTION, &shards(0)).await.unwrap();
     assert_eq!(ready, [50, 0], "in the order asked for");
-    let ready = F::DB::ready_shards(&mut *conn, SUBSCRIPTION, &shards(last - 1))
-        .await
-        .unwrap();
+    let ready = F::DB::ready_shards(&mut *conn, SUBSCRIPTION, &shards(last - 1)).await.unwrap();
     assert_eq!(ready, [50, 0]);
-    assert_eq!(
-        F::DB::ready_shards(&mut *conn, SUBSCRIPTION, &shards(last))
-            .await
-            .unwrap(),
-        [0]
-    );
-    assert_eq!(
-        F::DB::ready_shards(&mut *conn, SUBSCRIPTION, &[(0, 0), (7, 0)])
-            .await
-            .unwrap(),
-        [0]
-    );
-    assert!(
-        F::DB::ready_shards(&mut *conn, SUBSCRIPTION, &[])
-            .await
-            .unwrap()
-            .is_empty()
-    );
-    assert!(
-        F::DB::ready_shards(&mut *conn, "other", &shards(0))
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    assert_eq!(F::DB::ready_shards(&mut *conn, SUBSCRIPTION, &shards(last)).await.unwrap(), [0]);
+    assert_eq!(F::DB::ready_shards(&mut *conn, SUBSCRIPTION, &[(0, 0), (7, 0)]).await.unwrap(), [0]);
+    assert!(F::DB::ready_shards(&mut *conn, SUBSCRIPTION, &[]).await.unwrap().is_empty());
+    assert!(F::DB::ready_shards(&mut *conn, "other", &shards(0)).await.unwrap().is_empty());
     drop(conn);
     process(&fixture, &[last, last - 1]).await;
     let mut conn = fixture.conn().await;
-    assert_eq!(
-        F::DB::ready_shards(&mut *conn, SUBSCRIPTION, &shards(0))
-            .await
-            .unwrap(),
-        [0]
-    );
+    assert_eq!(F::DB::ready_shards(&mut *conn, SUBSCRIPTION, &shards(0)).await.unwrap(), [0]);
 }
 
 /// Ages and expiries come from the row's database, never from the reader's clock.
@@ -150,30 +99,20 @@ pub async fn times_are_told_by_the_database<F: Fixture>() {
     fixture.age(Table::Inbox, Duration::from_secs(500)).await;
     let rows = inbox_of(&fixture, "s").await;
     let age = rows[0].age.unwrap();
-    assert!(
-        age >= Duration::from_secs(500) && age < Duration::from_secs(590),
-        "{age:?}"
-    );
+    assert!(age >= Duration::from_secs(500) && age < Duration::from_secs(590), "{age:?}");
     assert_eq!((rows[0].expired, rows[0].due_in), (false, Duration::ZERO));
     assert_eq!((rows[1].expired, rows[1].age), (false, None));
     fixture.age(Table::Inbox, Duration::from_secs(101)).await;
     let rows = inbox_of(&fixture, "s").await;
     assert_eq!((rows[0].expired, rows[1].expired), (true, false));
     let received = now.duration_since(rows[0].received_at).unwrap();
-    assert!(
-        received > Duration::from_secs(540) && received < Duration::from_secs(660),
-        "{received:?}"
-    );
+    assert!(received > Duration::from_secs(540) && received < Duration::from_secs(660), "{received:?}");
 }
 
 /// A mark that finds fewer rows than it was given tells the worker to forget its shard (rule 4).
 pub async fn marking_counts_pending_rows_only<F: Fixture>() {
     let fixture = F::fresh().await;
-    ingest(
-        &fixture,
-        &[of_session("s", "1"), of_session("s", "2"), of_session("s", "3")],
-    )
-    .await;
+    ingest(&fixture, &[of_session("s", "1"), of_session("s", "2"), of_session("s", "3")]).await;
     let seqs: Vec<_> = inbox_of(&fixture, "s").await.iter().map(|row| row.seq).collect();
     assert_eq!(process(&fixture, &seqs[..2]).await, 2);
     assert_eq!(process(&fixture, &seqs).await, 1);
@@ -191,10 +130,7 @@ pub async fn subscriptions_are_apart<F: Fixture>() {
     for subscription in ["billing", "Billing", "billing "] {
         let batch = std::slice::from_ref(&event);
         assert_eq!(
-            F::DB::ingest(&mut *conn, subscription, batch)
-                .await
-                .unwrap()
-                .inserted,
+            F::DB::ingest(&mut *conn, subscription, batch).await.unwrap().inserted,
             1,
             "{subscription:?}"
         );
@@ -204,11 +140,6 @@ pub async fn subscriptions_are_apart<F: Fixture>() {
     assert_eq!(rows.len(), 1);
     process(&fixture, &[rows[0].seq]).await;
     for subscription in ["Billing", "billing "] {
-        assert_eq!(
-            read_inbox(&fixture, InboxQuery::new(subscription, shard_of("s"), 10))
-                .await
-                .len(),
-            1
-        );
+        assert_eq!(read_inbox(&fixture, InboxQuery::new(subscription, shard_of("s"), 10)).await.len(), 1);
     }
 }

@@ -28,9 +28,7 @@ pub async fn a_redelivery_changes_nothing<F: Fixture>() {
         ["1", "2", "new"],
         "what was processed stays processed"
     );
-    let other = F::DB::ingest(&mut *fixture.conn().await, "Billing", &events)
-        .await
-        .unwrap();
+    let other = F::DB::ingest(&mut *fixture.conn().await, "Billing", &events).await.unwrap();
     assert_eq!(other, report(3, 0, 0, 0), "names are exact");
 }
 
@@ -85,32 +83,18 @@ pub async fn an_id_used_by_another_event_is_kept_apart<F: Fixture>() {
     let mut impostor = of_session("s", "impostor");
     impostor.id = first.id;
     impostor.name = "test.other".to_owned();
-    assert_eq!(
-        ingest(&fixture, std::slice::from_ref(&first)).await,
-        report(1, 0, 0, 0)
-    );
-    assert_eq!(
-        ingest(&fixture, std::slice::from_ref(&impostor)).await,
-        report(0, 0, 1, 0)
-    );
+    assert_eq!(ingest(&fixture, std::slice::from_ref(&first)).await, report(1, 0, 0, 0));
+    assert_eq!(ingest(&fixture, std::slice::from_ref(&impostor)).await, report(0, 0, 1, 0));
     assert_eq!(
         ingest(&fixture, &[impostor.clone(), first.clone()]).await,
         report(0, 2, 0, 0),
         "both are there"
     );
     assert_eq!(texts(&inbox_of(&fixture, "s").await), ["first"]);
-    let dead = F::DB::dead_rows(
-        &mut *fixture.conn().await,
-        Table::Inbox,
-        &DeadRowFilter::default(),
-    )
-    .await
-    .unwrap();
+    let dead =
+        F::DB::dead_rows(&mut *fixture.conn().await, Table::Inbox, &DeadRowFilter::default()).await.unwrap();
     assert_eq!(dead.len(), 1);
-    assert_eq!(
-        dead[0].id,
-        EventId::from_uuid(Uuid::new_v5(&first.id.as_uuid(), b"test.other"))
-    );
+    assert_eq!(dead[0].id, EventId::from_uuid(Uuid::new_v5(&first.id.as_uuid(), b"test.other")));
     assert_eq!(dead[0].event, "test.other");
     assert_eq!(dead[0].reason, "id already used by event test.happened");
     assert_eq!(dead[0].data, b"impostor");
@@ -126,12 +110,7 @@ pub async fn a_conflict_within_a_batch_is_found<F: Fixture>() {
     events[41].id = events[20].id;
     assert_eq!(ingest(&fixture, &events).await, report(148, 1, 1, 0));
     assert_eq!(ingest(&fixture, &events).await, report(0, 150, 0, 0));
-    assert_eq!(
-        fixture
-            .number("SELECT count(*) FROM inbox WHERE status = 'dead'")
-            .await,
-        1
-    );
+    assert_eq!(fixture.number("SELECT count(*) FROM inbox WHERE status = 'dead'").await, 1);
 }
 
 /// Expired, older than the horizon, undecodable: such events arrive dead, with their bytes.
@@ -139,22 +118,11 @@ pub async fn a_dead_event_is_stored_dead<F: Fixture>() {
     let fixture = F::fresh().await;
     let mut dead = of_session("s", "body");
     dead.dead = Some("older than the dedupe horizon".to_owned());
-    assert_eq!(
-        ingest(&fixture, &[dead.clone(), of_session("s", "live")]).await,
-        report(2, 0, 0, 0)
-    );
-    assert_eq!(
-        ingest(&fixture, std::slice::from_ref(&dead)).await,
-        report(0, 1, 0, 0)
-    );
+    assert_eq!(ingest(&fixture, &[dead.clone(), of_session("s", "live")]).await, report(2, 0, 0, 0));
+    assert_eq!(ingest(&fixture, std::slice::from_ref(&dead)).await, report(0, 1, 0, 0));
     assert_eq!(texts(&inbox_of(&fixture, "s").await), ["live"]);
-    let rows = F::DB::dead_rows(
-        &mut *fixture.conn().await,
-        Table::Inbox,
-        &DeadRowFilter::default(),
-    )
-    .await
-    .unwrap();
+    let rows =
+        F::DB::dead_rows(&mut *fixture.conn().await, Table::Inbox, &DeadRowFilter::default()).await.unwrap();
     assert_eq!(
         (rows[0].reason.as_str(), rows[0].data.as_slice()),
         ("older than the dedupe horizon", b"body".as_slice())
@@ -169,33 +137,14 @@ pub async fn a_refused_value_is_bisected_to<F: Fixture>() {
     events[77] = of_session("s", "refuse me");
     events[149] = of_session("s", "refuse me");
     assert_eq!(ingest(&fixture, &events).await, report(148, 0, 0, 2));
-    let expected: Vec<_> = (0..149)
-        .filter(|n| *n != 77)
-        .map(|n: i32| n.to_string())
-        .collect();
+    let expected: Vec<_> = (0..149).filter(|n| *n != 77).map(|n: i32| n.to_string()).collect();
     assert_eq!(texts(&inbox_of(&fixture, "s").await), expected, "in order");
-    let dead = F::DB::dead_rows(
-        &mut *fixture.conn().await,
-        Table::Inbox,
-        &DeadRowFilter::default(),
-    )
-    .await
-    .unwrap();
-    assert_eq!(
-        dead.iter().map(|row| row.id).collect::<Vec<_>>(),
-        [events[77].id, events[149].id]
-    );
+    let dead =
+        F::DB::dead_rows(&mut *fixture.conn().await, Table::Inbox, &DeadRowFilter::default()).await.unwrap();
+    assert_eq!(dead.iter().map(|row| row.id).collect::<Vec<_>>(), [events[77].id, events[149].id]);
     assert!(dead[0].data.is_empty());
-    assert!(
-        dead[0].reason.starts_with("the database refuses it"),
-        "{}",
-        dead[0].reason
-    );
-    assert_eq!(
-        ingest(&fixture, &events).await,
-        report(0, 150, 0, 0),
-        "a redelivery finds it"
-    );
+    assert!(dead[0].reason.starts_with("the database refuses it"), "{}", dead[0].reason);
+    assert_eq!(ingest(&fixture, &events).await, report(0, 150, 0, 0), "a redelivery finds it");
 }
 
 /// NUL is what some databases refuse and others cut at; it is kept dead on all of them.
@@ -212,17 +161,9 @@ pub async fn a_nul_in_a_name_is_kept_dead<F: Fixture>() {
     assert_eq!(ingest(&fixture, &batch).await, report(1, 0, 0, 3));
     assert_eq!(ingest(&fixture, &batch).await, report(0, 4, 0, 0));
     assert_eq!(texts(&inbox_of(&fixture, "a\u{fffd}b").await), ["fine"]);
-    let dead = F::DB::dead_rows(
-        &mut *fixture.conn().await,
-        Table::Inbox,
-        &DeadRowFilter::default(),
-    )
-    .await
-    .unwrap();
-    let bodies: Vec<_> = dead
-        .iter()
-        .map(|row| String::from_utf8(row.data.clone()).unwrap())
-        .collect();
+    let dead =
+        F::DB::dead_rows(&mut *fixture.conn().await, Table::Inbox, &DeadRowFilter::default()).await.unwrap();
+    let bodies: Vec<_> = dead.iter().map(|row| String::from_utf8(row.data.clone()).unwrap()).collect();
     assert_eq!(bodies, ["session", "header", "name"], "with their bodies");
     assert!(dead.iter().all(|row| row.reason.contains("NUL")));
     assert_eq!(dead[2].event, "test\u{fffd}.happened");
@@ -244,18 +185,10 @@ pub async fn a_shard_is_stored_as_hashed<F: Fixture>() {
         assert_eq!(shard_of(session), shard, "{session}");
         ingest(&fixture, &[of_session(session, "x")]).await;
         let rows = read_inbox(&fixture, InboxQuery::new(SUBSCRIPTION, shard, 10)).await;
-        assert!(
-            rows.iter()
-                .any(|row| row.event.session_id.as_deref() == Some(session)),
-            "{session}"
-        );
+        assert!(rows.iter().any(|row| row.event.session_id.as_deref() == Some(session)), "{session}");
     }
     let id = EventId::from_uuid(Uuid::parse_str("0190a5f0-0000-7000-8000-000000000000").unwrap());
-    ingest(
-        &fixture,
-        &[IncomingEvent::new(id, "e", Body::Text(String::new()))],
-    )
-    .await;
+    ingest(&fixture, &[IncomingEvent::new(id, "e", Body::Text(String::new()))]).await;
     let rows = read_inbox(&fixture, InboxQuery::new(SUBSCRIPTION, 12, 10)).await;
     assert_eq!(rows[0].event.id, id, "without a session the id's text counts");
 }

@@ -14,12 +14,8 @@ fn subscription(store: &str, topic: &str, name: &str, events: &[&str]) -> LocalS
 }
 
 async fn owed<F: Fixture>(fixture: &F, store: &str, limit: u32) -> Vec<(i64, String, IncomingEvent)> {
-    let owed = F::DB::owed(&mut *fixture.conn().await, store, limit)
-        .await
-        .unwrap();
-    owed.into_iter()
-        .map(|owed| (owed.seq, owed.subscription, owed.event))
-        .collect()
+    let owed = F::DB::owed(&mut *fixture.conn().await, store, limit).await.unwrap();
+    owed.into_iter().map(|owed| (owed.seq, owed.subscription, owed.event)).collect()
 }
 
 /// What a service says last about itself counts, and nothing that others say.
@@ -31,34 +27,16 @@ pub async fn subscriptions_are_replaced_by_store<F: Fixture>() {
         subscription("one", "orders", "audit", &[]),
     ];
     let second = [subscription("two", "orders", "billing", &["a"])];
-    F::DB::record_subscriptions(&mut *conn, "one", &first)
-        .await
-        .unwrap();
-    F::DB::record_subscriptions(&mut *conn, "two", &second)
-        .await
-        .unwrap();
+    F::DB::record_subscriptions(&mut *conn, "one", &first).await.unwrap();
+    F::DB::record_subscriptions(&mut *conn, "two", &second).await.unwrap();
     let all = F::DB::subscriptions(&mut *conn).await.unwrap();
     assert_eq!(all.len(), 3);
-    assert!(
-        first
-            .iter()
-            .chain(&second)
-            .all(|subscription| all.contains(subscription)),
-        "{all:#?}"
-    );
+    assert!(first.iter().chain(&second).all(|subscription| all.contains(subscription)), "{all:#?}");
     let fewer = [subscription("one", "payments", "billing", &["c"])];
-    F::DB::record_subscriptions(&mut *conn, "one", &fewer)
-        .await
-        .unwrap();
+    F::DB::record_subscriptions(&mut *conn, "one", &fewer).await.unwrap();
     let all = F::DB::subscriptions(&mut *conn).await.unwrap();
     assert_eq!(all.len(), 2);
-    assert!(
-        fewer
-            .iter()
-            .chain(&second)
-            .all(|subscription| all.contains(subscription)),
-        "{all:#?}"
-    );
+    assert!(fewer.iter().chain(&second).all(|subscription| all.contains(subscription)), "{all:#?}");
     F::DB::record_subscriptions(&mut *conn, "one", &[]).await.unwrap();
     assert_eq!(F::DB::subscriptions(&mut *conn).await.unwrap(), second);
 }
@@ -72,22 +50,13 @@ pub async fn owed_events_are_paid_in_order<F: Fixture>() {
     events[1].created_at = Some(std::time::UNIX_EPOCH + std::time::Duration::from_millis(1_700_000_000_123));
     events[2].body = Body::Raw(vec![0, 255, 128]);
     let mut conn = fixture.conn().await;
-    F::DB::owe(&mut *conn, "one", "billing", &events[..3])
-        .await
-        .unwrap();
-    F::DB::owe(&mut *conn, "two", "billing", &events[..1])
-        .await
-        .unwrap();
-    F::DB::owe(&mut *conn, "one", "audit", &events[3..])
-        .await
-        .unwrap();
+    F::DB::owe(&mut *conn, "one", "billing", &events[..3]).await.unwrap();
+    F::DB::owe(&mut *conn, "two", "billing", &events[..1]).await.unwrap();
+    F::DB::owe(&mut *conn, "one", "audit", &events[3..]).await.unwrap();
     let counts = F::DB::count_outbox(&mut *conn).await.unwrap();
     assert_eq!((counts.owed["billing"], counts.owed["audit"]), (4, 2));
     let page = owed(&fixture, "one", 4).await;
-    assert_eq!(
-        page.iter().map(|(_, _, event)| event.clone()).collect::<Vec<_>>(),
-        events[..4]
-    );
+    assert_eq!(page.iter().map(|(_, _, event)| event.clone()).collect::<Vec<_>>(), events[..4]);
     assert_eq!(
         page.iter().map(|(_, to, _)| to.as_str()).collect::<Vec<_>>(),
         ["billing", "billing", "billing", "audit"]
@@ -106,18 +75,11 @@ pub async fn owing_twice_is_owing_once<F: Fixture>() {
     let fixture = F::fresh().await;
     let events: Vec<_> = (0..2).map(|n| incoming(&n.to_string())).collect();
     let mut conn = fixture.conn().await;
-    F::DB::owe(&mut *conn, "one", "billing", &events[..1])
-        .await
-        .unwrap();
+    F::DB::owe(&mut *conn, "one", "billing", &events[..1]).await.unwrap();
     F::DB::owe(&mut *conn, "one", "billing", &events).await.unwrap();
-    F::DB::owe(&mut *conn, "one", "audit", &events[..1])
-        .await
-        .unwrap();
-    let found: Vec<_> = owed(&fixture, "one", 9)
-        .await
-        .into_iter()
-        .map(|(_, to, event)| (to, event.id))
-        .collect();
+    F::DB::owe(&mut *conn, "one", "audit", &events[..1]).await.unwrap();
+    let found: Vec<_> =
+        owed(&fixture, "one", 9).await.into_iter().map(|(_, to, event)| (to, event.id)).collect();
     let expected =
         [("billing", 0), ("billing", 1), ("audit", 0)].map(|(to, n)| (to.to_owned(), events[n].id));
     assert_eq!(found, expected);

@@ -17,12 +17,7 @@ pub async fn migrating_twice_changes_nothing<F: Fixture>() {
     publish(&fixture, &[event("1")]).await;
     F::DB::migrate(fixture.pool()).await.unwrap();
     assert_eq!(bodies(&pending(&fixture).await), ["1"]);
-    assert_eq!(
-        fixture
-            .number("SELECT count(*) FROM distributed_events_migrations")
-            .await,
-        1
-    );
+    assert_eq!(fixture.number("SELECT count(*) FROM distributed_events_migrations").await, 1);
 }
 
 /// Rule 22.
@@ -35,12 +30,7 @@ pub async fn eight_migrate_an_empty_database_at_once<F: Fixture>() {
             result.unwrap();
         }
         publish(&fixture, &[event("1")]).await;
-        assert_eq!(
-            fixture
-                .number("SELECT count(*) FROM distributed_events_migrations")
-                .await,
-            1
-        );
+        assert_eq!(fixture.number("SELECT count(*) FROM distributed_events_migrations").await, 1);
     }
 }
 
@@ -51,18 +41,12 @@ pub async fn missing_tables_say_what_to_do<F: Fixture>() {
     let check = |what: &str, error: Option<StorageError>| match error {
         Some(error @ StorageError::MissingTables { .. }) => {
             let text = error.to_string();
-            assert!(
-                text.contains("EventBus::migrate") && text.contains(&identity),
-                "{what}: {text}"
-            );
+            assert!(text.contains("EventBus::migrate") && text.contains(&identity), "{what}: {text}");
         }
         other => panic!("{what}: {other:?}"),
     };
     let mut tx = fixture.pool().begin_with(F::DB::BEGIN).await.unwrap();
-    check(
-        "insert_outbox",
-        F::DB::insert_outbox(&mut *tx, &[event("1")]).await.err(),
-    );
+    check("insert_outbox", F::DB::insert_outbox(&mut *tx, &[event("1")]).await.err());
     drop(tx);
     let mut conn = fixture.conn().await;
     let conn = &mut *conn;
@@ -70,103 +54,30 @@ pub async fn missing_tables_say_what_to_do<F: Fixture>() {
     let (id, names, older_than) = (EventId::new(), ["lease".to_owned()], Duration::ZERO);
     let (time, outbox, inbox) = (Duration::from_secs(1), Table::Outbox, Table::Inbox);
     check("check", F::DB::check(conn).await.err());
-    check(
-        "read_outbox",
-        F::DB::read_outbox(conn, &OutboxQuery::new("default", 1))
-            .await
-            .err(),
-    );
-    check(
-        "due",
-        F::DB::read_outbox(conn, &OutboxQuery::new("default", 1).due())
-            .await
-            .err(),
-    );
-    check(
-        "mark_sent",
-        F::DB::mark_sent(conn, &[id], SentRows::Keep).await.err(),
-    );
-    check(
-        "mark_outbox_dead",
-        F::DB::mark_outbox_dead(conn, id, "reason").await.err(),
-    );
-    check(
-        "ingest",
-        F::DB::ingest(conn, SUBSCRIPTION, &[of_session("s", "1")])
-            .await
-            .err(),
-    );
-    check(
-        "ready_shards",
-        F::DB::ready_shards(conn, SUBSCRIPTION, &[(1, 0)]).await.err(),
-    );
-    check(
-        "read_inbox",
-        F::DB::read_inbox(conn, &InboxQuery::new(SUBSCRIPTION, 1, 1))
-            .await
-            .err(),
-    );
+    check("read_outbox", F::DB::read_outbox(conn, &OutboxQuery::new("default", 1)).await.err());
+    check("due", F::DB::read_outbox(conn, &OutboxQuery::new("default", 1).due()).await.err());
+    check("mark_sent", F::DB::mark_sent(conn, &[id], SentRows::Keep).await.err());
+    check("mark_outbox_dead", F::DB::mark_outbox_dead(conn, id, "reason").await.err());
+    check("ingest", F::DB::ingest(conn, SUBSCRIPTION, &[of_session("s", "1")]).await.err());
+    check("ready_shards", F::DB::ready_shards(conn, SUBSCRIPTION, &[(1, 0)]).await.err());
+    check("read_inbox", F::DB::read_inbox(conn, &InboxQuery::new(SUBSCRIPTION, 1, 1)).await.err());
     check("mark_processed", F::DB::mark_processed(conn, &[1]).await.err());
-    check(
-        "record_attempt",
-        F::DB::record_attempt(conn, &Attempt::new(1, &fence, Verdict::Dead))
-            .await
-            .err(),
-    );
-    check(
-        "purge",
-        F::DB::purge(conn, &Retention::Outbox { older_than, limit: 1 })
-            .await
-            .err(),
-    );
-    check(
-        "take_leases",
-        F::DB::take_leases(conn, &names, fence.owner, 1, time).await.err(),
-    );
-    check(
-        "renew_leases",
-        F::DB::renew_leases(conn, std::slice::from_ref(&fence), time)
-            .await
-            .err(),
-    );
-    check(
-        "release_leases",
-        F::DB::release_leases(conn, std::slice::from_ref(&fence))
-            .await
-            .err(),
-    );
-    check(
-        "bind_lane",
-        F::DB::bind_lane(conn, "default", "local").await.err(),
-    );
-    check(
-        "announce",
-        F::DB::announce(conn, &Instance::new(fence.owner, Vec::new()), time)
-            .await
-            .err(),
-    );
+    check("record_attempt", F::DB::record_attempt(conn, &Attempt::new(1, &fence, Verdict::Dead)).await.err());
+    check("purge", F::DB::purge(conn, &Retention::Outbox { older_than, limit: 1 }).await.err());
+    check("take_leases", F::DB::take_leases(conn, &names, fence.owner, 1, time).await.err());
+    check("renew_leases", F::DB::renew_leases(conn, std::slice::from_ref(&fence), time).await.err());
+    check("release_leases", F::DB::release_leases(conn, std::slice::from_ref(&fence)).await.err());
+    check("bind_lane", F::DB::bind_lane(conn, "default", "local").await.err());
+    check("announce", F::DB::announce(conn, &Instance::new(fence.owner, Vec::new()), time).await.err());
     check("retire", F::DB::retire(conn, fence.owner).await.err());
     check("count_outbox", F::DB::count_outbox(conn).await.err());
     check("count_inbox", F::DB::count_inbox(conn).await.err());
-    check(
-        "dead_rows",
-        F::DB::dead_rows(conn, outbox, &DeadRowFilter::default())
-            .await
-            .err(),
-    );
+    check("dead_rows", F::DB::dead_rows(conn, outbox, &DeadRowFilter::default()).await.err());
     check("requeue", F::DB::requeue(conn, inbox, &[1], time).await.err());
     check("discard", F::DB::discard(conn, inbox, &[1]).await.err());
     check("subscriptions", F::DB::subscriptions(conn).await.err());
-    check(
-        "record_subscriptions",
-        F::DB::record_subscriptions(conn, "store", &[]).await.err(),
-    );
-    check(
-        "owe",
-        F::DB::owe(conn, "store", SUBSCRIPTION, &[of_session("s", "1")])
-            .await
-            .err(),
-    );
+    check("record_subscriptions", F::DB::record_subscriptions(conn, "store", &[]).await.err());
+    check("owe", F::DB::owe(conn, "store", SUBSCRIPTION, &[of_session("s", "1")]).await.err());
     check("owed", F::DB::owed(conn, "store", 1).await.err());
     check("paid", F::DB::paid(conn, &[1]).await.err());
 }
@@ -174,9 +85,7 @@ pub async fn missing_tables_say_what_to_do<F: Fixture>() {
 /// What the tests and the quickstart run on is a safe setting.
 pub async fn a_migrated_database_passes_the_check<F: Fixture>() {
     let fixture = F::fresh().await;
-    let pool = F::DB::open(fixture.pool(), &PoolSettings::new(2, Duration::from_secs(5)))
-        .await
-        .unwrap();
+    let pool = F::DB::open(fixture.pool(), &PoolSettings::new(2, Duration::from_secs(5))).await.unwrap();
     let warnings = F::DB::check(&mut *pool.acquire().await.unwrap()).await.unwrap();
     assert!(warnings.is_empty(), "{warnings:?}");
 }
@@ -185,21 +94,14 @@ pub async fn a_migrated_database_passes_the_check<F: Fixture>() {
 pub async fn the_library_pool_sees_the_same_database<F: Fixture>() {
     let fixture = F::fresh().await;
     ingest(&fixture, &[of_session("s", "1")]).await;
-    let pool = F::DB::open(fixture.pool(), &PoolSettings::new(2, Duration::from_secs(5)))
-        .await
-        .unwrap();
+    let pool = F::DB::open(fixture.pool(), &PoolSettings::new(2, Duration::from_secs(5))).await.unwrap();
     assert_eq!(F::DB::identity(&pool), F::DB::identity(fixture.pool()));
-    assert_eq!(
-        F::DB::identity(&fixture.another_pool().await),
-        F::DB::identity(fixture.pool())
-    );
+    assert_eq!(F::DB::identity(&fixture.another_pool().await), F::DB::identity(fixture.pool()));
     let mut held = Vec::new();
     while let Some(conn) = fixture.pool().try_acquire() {
         held.push(conn);
     }
-    let counts = F::DB::count_inbox(&mut *pool.acquire().await.unwrap())
-        .await
-        .unwrap();
+    let counts = F::DB::count_inbox(&mut *pool.acquire().await.unwrap()).await.unwrap();
     assert_eq!(counts.subscriptions[SUBSCRIPTION].pending, 1);
     assert!(pool.options().get_max_connections() == 2);
 }

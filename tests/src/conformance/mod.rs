@@ -150,16 +150,12 @@ pub async fn due<F: Fixture>(fixture: &F) -> Vec<OutboxRow> {
 
 /// Outbox rows.
 pub async fn read_outbox<F: Fixture>(fixture: &F, query: OutboxQuery<'_>) -> Vec<OutboxRow> {
-    F::DB::read_outbox(&mut *fixture.conn().await, &query)
-        .await
-        .unwrap()
+    F::DB::read_outbox(&mut *fixture.conn().await, &query).await.unwrap()
 }
 
 /// Stores events in the inbox of the usual subscription.
 pub async fn ingest<F: Fixture>(fixture: &F, events: &[IncomingEvent]) -> IngestReport {
-    F::DB::ingest(&mut *fixture.conn().await, SUBSCRIPTION, events)
-        .await
-        .unwrap()
+    F::DB::ingest(&mut *fixture.conn().await, SUBSCRIPTION, events).await.unwrap()
 }
 
 /// All pending rows of the usual subscription's shard that a session belongs to.
@@ -170,16 +166,12 @@ pub async fn inbox_of<F: Fixture>(fixture: &F, session: &str) -> Vec<InboxRow> {
 
 /// Inbox rows.
 pub async fn read_inbox<F: Fixture>(fixture: &F, query: InboxQuery<'_>) -> Vec<InboxRow> {
-    F::DB::read_inbox(&mut *fixture.conn().await, &query)
-        .await
-        .unwrap()
+    F::DB::read_inbox(&mut *fixture.conn().await, &query).await.unwrap()
 }
 
 /// Marks an inbox row as processed.
 pub async fn process<F: Fixture>(fixture: &F, seqs: &[i64]) -> u64 {
-    F::DB::mark_processed(&mut *fixture.conn().await, seqs)
-        .await
-        .unwrap()
+    F::DB::mark_processed(&mut *fixture.conn().await, seqs).await.unwrap()
 }
 
 /// Takes one lease, which must be free.
@@ -195,9 +187,7 @@ pub const LEASE_TIME: Duration = Duration::from_secs(30);
 pub async fn try_take<F: Fixture>(fixture: &F, name: &str) -> Option<TakenLease> {
     let names = [name.to_owned()];
     let mut conn = fixture.conn().await;
-    let mut taken = F::DB::take_leases(&mut *conn, &names, Uuid::new_v4(), 1, LEASE_TIME)
-        .await
-        .unwrap();
+    let mut taken = F::DB::take_leases(&mut *conn, &names, Uuid::new_v4(), 1, LEASE_TIME).await.unwrap();
     assert!(taken.len() <= 1);
     taken.pop()
 }
@@ -301,10 +291,7 @@ mod tests {
                 .filter_map(|line| line.strip_prefix("pub async fn ")?.split('<').next())
                 .collect();
             let missing: Vec<_> = written.iter().filter(|case| !listed.contains(case)).collect();
-            assert!(
-                missing.is_empty(),
-                "{module} has cases that are not listed: {missing:?}"
-            );
+            assert!(missing.is_empty(), "{module} has cases that are not listed: {missing:?}");
             assert_eq!(written.len(), listed.len(), "{module}");
         }
     }

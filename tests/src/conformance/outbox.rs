@@ -13,9 +13,7 @@ pub async fn a_rolled_back_event_is_never_seen<F: Fixture>() {
     fixture.execute("CREATE TABLE orders (n INTEGER)").await;
     for commit in [false, true] {
         let mut tx = fixture.pool().begin_with(F::DB::BEGIN).await.unwrap();
-        F::run(&mut *tx, "INSERT INTO orders (n) VALUES (1)")
-            .await
-            .unwrap();
+        F::run(&mut *tx, "INSERT INTO orders (n) VALUES (1)").await.unwrap();
         F::DB::insert_outbox(&mut *tx, &[event("1")]).await.unwrap();
         if commit {
             tx.commit().await.unwrap();
@@ -23,10 +21,7 @@ pub async fn a_rolled_back_event_is_never_seen<F: Fixture>() {
             tx.rollback().await.unwrap();
         }
         assert_eq!(pending(&fixture).await.len(), usize::from(commit));
-        assert_eq!(
-            fixture.number("SELECT count(*) FROM orders").await,
-            i64::from(commit)
-        );
+        assert_eq!(fixture.number("SELECT count(*) FROM orders").await, i64::from(commit));
     }
 }
 
@@ -40,9 +35,7 @@ pub async fn a_committed_event_keeps_every_field<F: Fixture>() {
     full.envelope.session_id = Some("order-1".to_owned());
     full.envelope.correlation_id = Some("flow".to_owned());
     full.envelope.causation_id = Some("cause".to_owned());
-    full.envelope
-        .headers
-        .insert("traceparent".to_owned(), "00-1-2-03".to_owned());
+    full.envelope.headers.insert("traceparent".to_owned(), "00-1-2-03".to_owned());
     full.envelope.headers.insert("quote\"d".to_owned(), String::new());
     full.ttl = Some(Duration::from_secs(60));
     let bare = event("2");
@@ -51,13 +44,8 @@ pub async fn a_committed_event_keeps_every_field<F: Fixture>() {
     let rows = pending(&fixture).await;
     let now = SystemTime::now();
     for row in &rows {
-        let distance = now
-            .duration_since(row.envelope.created_at)
-            .unwrap_or_else(|early| early.duration());
-        assert!(
-            distance < Duration::from_secs(60),
-            "created {distance:?} from now"
-        );
+        let distance = now.duration_since(row.envelope.created_at).unwrap_or_else(|early| early.duration());
+        assert!(distance < Duration::from_secs(60), "created {distance:?} from now");
         assert_eq!(row.envelope.deliver_at, None);
         assert!(!row.expired);
     }
@@ -108,10 +96,7 @@ pub async fn lanes_are_apart<F: Fixture>() {
     padded.envelope.lane = "default ".to_owned();
     publish(&fixture, &[event("mine"), other, padded]).await;
     assert_eq!(bodies(&pending(&fixture).await), ["mine"]);
-    assert_eq!(
-        bodies(&read_outbox(&fixture, OutboxQuery::new("Default", 10)).await),
-        ["other"]
-    );
+    assert_eq!(bodies(&read_outbox(&fixture, OutboxQuery::new("Default", 10)).await), ["other"]);
 }
 
 /// A row that commits late is below the watermark: reads above it don't show it, the sweep from zero does, in its place
@@ -138,10 +123,7 @@ pub async fn a_late_row_is_found_by_the_sweep<F: Fixture>() {
         let read = pending(&fixture).await;
         assert_eq!(bodies(&read), ["next"]);
         let horizon = F::DB::horizon(&mut *conn).await.unwrap();
-        assert!(
-            !F::DB::has_passed(&mut *conn, &horizon).await.unwrap(),
-            "the late transaction is open"
-        );
+        assert!(!F::DB::has_passed(&mut *conn, &horizon).await.unwrap(), "the late transaction is open");
         late.commit().await.unwrap();
         let above = OutboxQuery::new("default", 10).after(read[0].seq);
         assert!(read_outbox(&fixture, above).await.is_empty());
@@ -156,40 +138,21 @@ pub async fn a_mark_takes_pending_rows_by_id_only<F: Fixture>() {
     publish(&fixture, &published).await;
     let ids: Vec<_> = published.iter().map(|event| event.envelope.id).collect();
     let mut conn = fixture.conn().await;
-    assert!(
-        F::DB::mark_outbox_dead(&mut *conn, ids[1], "too big")
-            .await
-            .unwrap()
-    );
+    assert!(F::DB::mark_outbox_dead(&mut *conn, ids[1], "too big").await.unwrap());
     let mark = [ids[0], ids[1], EventId::new(), ids[0]];
     assert_eq!(
         F::DB::mark_sent(&mut *conn, &mark, SentRows::Keep).await.unwrap(),
         1,
         "the dead and unknown are not"
     );
-    assert_eq!(
-        F::DB::mark_sent(&mut *conn, &mark, SentRows::Keep).await.unwrap(),
-        0,
-        "nor is it twice"
-    );
-    assert_eq!(
-        F::DB::mark_sent(&mut *conn, &[], SentRows::Keep).await.unwrap(),
-        0
-    );
+    assert_eq!(F::DB::mark_sent(&mut *conn, &mark, SentRows::Keep).await.unwrap(), 0, "nor is it twice");
+    assert_eq!(F::DB::mark_sent(&mut *conn, &[], SentRows::Keep).await.unwrap(), 0);
     assert_eq!(pending(&fixture).await.len(), 1_998);
-    assert_eq!(
-        F::DB::mark_sent(&mut *conn, &ids, SentRows::Keep).await.unwrap(),
-        1_998
-    );
+    assert_eq!(F::DB::mark_sent(&mut *conn, &ids, SentRows::Keep).await.unwrap(), 1_998);
     assert!(pending(&fixture).await.is_empty());
     let sent = "SELECT count(*) FROM outbox WHERE status = 'sent' AND processed_at IS NOT NULL";
     assert_eq!(fixture.number(sent).await, 1_999);
-    assert_eq!(
-        fixture
-            .number("SELECT count(*) FROM outbox WHERE status = 'dead'")
-            .await,
-        1
-    );
+    assert_eq!(fixture.number("SELECT count(*) FROM outbox WHERE status = 'dead'").await, 1);
 }
 
 /// The relay's option to keep nothing.
@@ -199,20 +162,9 @@ pub async fn a_mark_may_delete<F: Fixture>() {
     publish(&fixture, &published).await;
     let ids: Vec<_> = published.iter().map(|event| event.envelope.id).collect();
     let mut conn = fixture.conn().await;
-    F::DB::mark_outbox_dead(&mut *conn, ids[2], "too big")
-        .await
-        .unwrap();
-    assert_eq!(
-        F::DB::mark_sent(&mut *conn, &ids, SentRows::Delete)
-            .await
-            .unwrap(),
-        2
-    );
-    assert_eq!(
-        fixture.number("SELECT count(*) FROM outbox").await,
-        1,
-        "the dead row stays"
-    );
+    F::DB::mark_outbox_dead(&mut *conn, ids[2], "too big").await.unwrap();
+    assert_eq!(F::DB::mark_sent(&mut *conn, &ids, SentRows::Delete).await.unwrap(), 2);
+    assert_eq!(fixture.number("SELECT count(*) FROM outbox").await, 1, "the dead row stays");
 }
 
 /// A dead row keeps its place for the operator and leaves the relay alone.
@@ -224,11 +176,7 @@ pub async fn a_dead_row_leaves_the_outbox_read<F: Fixture>() {
     let id = published[0].envelope.id;
     assert!(F::DB::mark_outbox_dead(&mut *conn, id, "too big").await.unwrap());
     assert!(!F::DB::mark_outbox_dead(&mut *conn, id, "again").await.unwrap());
-    assert!(
-        !F::DB::mark_outbox_dead(&mut *conn, EventId::new(), "unknown")
-            .await
-            .unwrap()
-    );
+    assert!(!F::DB::mark_outbox_dead(&mut *conn, EventId::new(), "unknown").await.unwrap());
     assert_eq!(bodies(&pending(&fixture).await), ["1"]);
 }
 
@@ -246,13 +194,8 @@ pub async fn a_repeated_id_is_refused_whole<F: Fixture>() {
         let mut tx = fixture.pool().begin_with(F::DB::BEGIN).await.unwrap();
         let error = F::DB::insert_outbox(&mut *tx, &batch).await.unwrap_err();
         let expected = batch[repeated].envelope.id.to_string();
-        assert!(
-            matches!(&error, StorageError::DuplicateId { id } if *id == expected),
-            "{error:?}"
-        );
-        F::run(&mut *tx, "INSERT INTO orders (n) VALUES (1)")
-            .await
-            .unwrap();
+        assert!(matches!(&error, StorageError::DuplicateId { id } if *id == expected), "{error:?}");
+        F::run(&mut *tx, "INSERT INTO orders (n) VALUES (1)").await.unwrap();
         tx.commit().await.unwrap();
     }
     assert_eq!(bodies(&pending(&fixture).await), ["first"]);
@@ -272,20 +215,11 @@ pub async fn delayed_rows_wait_apart<F: Fixture>() {
     assert_eq!(bodies(&pending(&fixture).await), ["now"]);
     assert_eq!(bodies(&due(&fixture).await), ["past"]);
     fixture.age(Table::Outbox, Duration::from_secs(3_500)).await;
-    assert_eq!(
-        bodies(&due(&fixture).await),
-        ["past"],
-        "a hundred seconds are missing"
-    );
+    assert_eq!(bodies(&due(&fixture).await), ["past"], "a hundred seconds are missing");
     fixture.age(Table::Outbox, Duration::from_secs(101)).await;
     let rows = due(&fixture).await;
     assert_eq!(bodies(&rows), ["past", "later"]);
-    let waited = rows[1]
-        .envelope
-        .deliver_at
-        .unwrap()
-        .duration_since(rows[1].envelope.created_at)
-        .unwrap();
+    let waited = rows[1].envelope.deliver_at.unwrap().duration_since(rows[1].envelope.created_at).unwrap();
     assert_eq!(waited, Duration::from_secs(3_600));
     assert_eq!(bodies(&pending(&fixture).await), ["now"]);
 }
@@ -308,9 +242,7 @@ pub async fn due_rows_come_in_the_order_of_their_times<F: Fixture>() {
     assert_eq!(bodies(&third), ["1", "0"]);
     assert!(read_outbox(&fixture, query.after(third[1].seq)).await.is_empty());
     let ids: Vec<_> = first.iter().map(|row| row.envelope.id).collect();
-    F::DB::mark_sent(&mut *fixture.conn().await, &ids, SentRows::Delete)
-        .await
-        .unwrap();
+    F::DB::mark_sent(&mut *fixture.conn().await, &ids, SentRows::Delete).await.unwrap();
     assert_eq!(bodies(&read_outbox(&fixture, query).await), ["5", "2"]);
     let gone = first[1].seq;
     assert_eq!(

@@ -8,10 +8,7 @@ use super::{Fixture, event, inbox_of, ingest, of_session, pending, publish, repo
 fn every_plane() -> String {
     let ends =
         (0..17_u32).flat_map(|plane| [0, 1, 0x10, 0xfffd, 0xfffe, 0xffff].map(|low| (plane << 16) + low));
-    let ends: String = ends
-        .filter(|code| *code != 0)
-        .filter_map(char::from_u32)
-        .collect();
+    let ends: String = ends.filter(|code| *code != 0).filter_map(char::from_u32).collect();
     format!("{ends}\u{1}\t\r\n\u{7f}\u{2028}'\"\\%_a\u{308}\u{202e}İıßſ\u{feff}\u{d7ff}\u{e000} ")
 }
 
@@ -31,13 +28,9 @@ pub async fn every_plane_survives_the_outbox<F: Fixture>() {
     published.envelope.created_at = row.envelope.created_at;
     assert_eq!(row.envelope, published.envelope);
     let mut conn = fixture.conn().await;
-    F::DB::mark_outbox_dead(&mut *conn, published.envelope.id, &text)
-        .await
-        .unwrap();
-    let dead = F::DB::dead_rows(&mut *conn, Table::Outbox, &DeadRowFilter::default())
-        .await
-        .unwrap()
-        .remove(0);
+    F::DB::mark_outbox_dead(&mut *conn, published.envelope.id, &text).await.unwrap();
+    let dead =
+        F::DB::dead_rows(&mut *conn, Table::Outbox, &DeadRowFilter::default()).await.unwrap().remove(0);
     assert_eq!((dead.reason, dead.data), (text.clone(), text.into_bytes()));
 }
 
@@ -55,16 +48,9 @@ pub async fn every_plane_survives_the_inbox<F: Fixture>() {
     event.headers.insert(text.clone(), text.clone());
     event.created_at = Some(std::time::UNIX_EPOCH + std::time::Duration::from_millis(1_700_000_000_123));
     event.expires_at = Some(std::time::UNIX_EPOCH + std::time::Duration::from_secs(253_402_300_799));
-    assert_eq!(
-        ingest(&fixture, std::slice::from_ref(&event)).await,
-        report(1, 0, 0, 0)
-    );
+    assert_eq!(ingest(&fixture, std::slice::from_ref(&event)).await, report(1, 0, 0, 0));
     assert_eq!(inbox_of(&fixture, &text).await.remove(0).event, event);
-    assert_eq!(
-        ingest(&fixture, &[event]).await,
-        report(0, 1, 0, 0),
-        "its name is recognised"
-    );
+    assert_eq!(ingest(&fixture, &[event]).await, report(0, 1, 0, 0), "its name is recognised");
 }
 
 /// A body need not be text; what is text stays text.
@@ -88,32 +74,19 @@ pub async fn bytes_survive_the_inbox<F: Fixture>() {
         })
         .collect();
     ingest(&fixture, &events).await;
-    let found: Vec<_> = inbox_of(&fixture, "s")
-        .await
-        .into_iter()
-        .map(|row| row.event.body)
-        .collect();
+    let found: Vec<_> = inbox_of(&fixture, "s").await.into_iter().map(|row| row.event.body).collect();
     assert_eq!(found, bodies);
     let mut nul = of_session("nul", "");
     nul.body = Body::Text("a\0b".to_owned());
     ingest(&fixture, &[nul]).await;
     let found = inbox_of(&fixture, "nul").await.remove(0).event.body;
-    assert_eq!(
-        found,
-        Body::Raw(b"a\0b".to_vec()),
-        "no database is asked to keep NUL in a text"
-    );
+    assert_eq!(found, Body::Raw(b"a\0b".to_vec()), "no database is asked to keep NUL in a text");
     let mut dead = of_session("s", "");
     dead.body = bodies[0].clone();
     dead.dead = Some("no JSON".to_owned());
     ingest(&fixture, &[dead]).await;
-    let rows = F::DB::dead_rows(
-        &mut *fixture.conn().await,
-        Table::Inbox,
-        &DeadRowFilter::default(),
-    )
-    .await
-    .unwrap();
+    let rows =
+        F::DB::dead_rows(&mut *fixture.conn().await, Table::Inbox, &DeadRowFilter::default()).await.unwrap();
     assert_eq!(rows[0].data, bodies[0].as_bytes());
 }
 

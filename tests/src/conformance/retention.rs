@@ -12,23 +12,12 @@ const DAY: Duration = Duration::from_secs(24 * 3_600);
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 async fn purge<F: Fixture>(fixture: &F, retention: Retention) -> u64 {
-    F::DB::purge(&mut *fixture.conn().await, &retention)
-        .await
-        .unwrap()
+    F::DB::purge(&mut *fixture.conn().await, &retention).await.unwrap()
 }
 
-const SENT: Retention = Retention::Outbox {
-    older_than: WEEK,
-    limit: 1_000,
-};
-const BODIES: Retention = Retention::InboxBodies {
-    older_than: WEEK,
-    limit: 1_000,
-};
-const ROWS: Retention = Retention::InboxRows {
-    older_than: WEEK,
-    limit: 1_000,
-};
+const SENT: Retention = Retention::Outbox { older_than: WEEK, limit: 1_000 };
+const BODIES: Retention = Retention::InboxBodies { older_than: WEEK, limit: 1_000 };
+const ROWS: Retention = Retention::InboxRows { older_than: WEEK, limit: 1_000 };
 
 /// A row sent today may have waited for a month: its old id must not cost it its week.
 pub async fn sent_rows_go_by_their_processed_at<F: Fixture>() {
@@ -40,14 +29,10 @@ pub async fn sent_rows_go_by_their_processed_at<F: Fixture>() {
     (published[0].envelope.id, published[1].envelope.id) = (old, ahead);
     publish(&fixture, &published).await;
     fixture.age(Table::Outbox, 30 * DAY).await;
-    F::DB::mark_sent(&mut *fixture.conn().await, &[old], SentRows::Keep)
-        .await
-        .unwrap();
+    F::DB::mark_sent(&mut *fixture.conn().await, &[old], SentRows::Keep).await.unwrap();
     assert_eq!(purge(&fixture, SENT).await, 0, "it was sent just now");
     fixture.age(Table::Outbox, 6 * DAY).await;
-    F::DB::mark_sent(&mut *fixture.conn().await, &[ahead], SentRows::Keep)
-        .await
-        .unwrap();
+    F::DB::mark_sent(&mut *fixture.conn().await, &[ahead], SentRows::Keep).await.unwrap();
     assert_eq!(purge(&fixture, SENT).await, 0);
     fixture.age(Table::Outbox, 2 * DAY).await;
     assert_eq!(purge(&fixture, SENT).await, 1, "eight days and two days ago");
@@ -62,9 +47,7 @@ pub async fn slices_are_bounded<F: Fixture>() {
     let published = events(250);
     publish(&fixture, &published).await;
     let ids: Vec<_> = published.iter().map(|event| event.envelope.id).collect();
-    F::DB::mark_sent(&mut *fixture.conn().await, &ids, SentRows::Keep)
-        .await
-        .unwrap();
+    F::DB::mark_sent(&mut *fixture.conn().await, &ids, SentRows::Keep).await.unwrap();
     let incoming: Vec<_> = (0..250).map(|n| of_session("s", &n.to_string())).collect();
     ingest(&fixture, &incoming).await;
     let seqs: Vec<_> = inbox_of(&fixture, "s").await.iter().map(|row| row.seq).collect();
@@ -110,21 +93,10 @@ pub async fn rows_go_past_the_horizon<F: Fixture>() {
     process(&fixture, &seqs[..1]).await;
     fixture.age(Table::Inbox, 4 * DAY).await;
     process(&fixture, &seqs[1..2]).await;
-    purge(
-        &fixture,
-        Retention::InboxBodies {
-            older_than: 3 * DAY,
-            limit: 10,
-        },
-    )
-    .await;
+    purge(&fixture, Retention::InboxBodies { older_than: 3 * DAY, limit: 10 }).await;
     fixture.age(Table::Inbox, 4 * DAY).await;
     assert_eq!(purge(&fixture, ROWS).await, 1);
-    assert_eq!(
-        ingest(&fixture, &events).await,
-        report(1, 2, 0, 0),
-        "past the horizon it is new"
-    );
+    assert_eq!(ingest(&fixture, &events).await, report(1, 2, 0, 0), "past the horizon it is new");
     fixture.age(Table::Inbox, 4 * DAY).await;
     assert_eq!(purge(&fixture, ROWS).await, 1);
 }
@@ -134,9 +106,7 @@ pub async fn open_and_dead_rows_never_go<F: Fixture>() {
     let fixture = F::fresh().await;
     let published = events(2);
     publish(&fixture, &published).await;
-    F::DB::mark_outbox_dead(&mut *fixture.conn().await, published[0].envelope.id, "too big")
-        .await
-        .unwrap();
+    F::DB::mark_outbox_dead(&mut *fixture.conn().await, published[0].envelope.id, "too big").await.unwrap();
     let mut dead = of_session("s", "dead");
     dead.dead = Some("expired".to_owned());
     ingest(&fixture, &[dead, of_session("s", "open")]).await;
@@ -146,10 +116,7 @@ pub async fn open_and_dead_rows_never_go<F: Fixture>() {
     for retention in [SENT, BODIES, ROWS] {
         assert_eq!(purge(&fixture, retention).await, 0, "{retention:?}");
     }
-    assert_eq!(
-        (pending(&fixture).await.len(), inbox_of(&fixture, "s").await.len()),
-        (1, 1)
-    );
+    assert_eq!((pending(&fixture).await.len(), inbox_of(&fixture, "s").await.len()), (1, 1));
 }
 
 /// Given up is given up for ever; only the bytes go.
@@ -162,9 +129,7 @@ pub async fn discarded_rows_keep_their_key<F: Fixture>() {
     let seqs = F::numbers(&mut conn, "SELECT seq FROM inbox").await;
     drop(conn);
     fixture.age(Table::Inbox, 8 * DAY).await;
-    F::DB::discard(&mut *fixture.conn().await, Table::Inbox, &seqs)
-        .await
-        .unwrap();
+    F::DB::discard(&mut *fixture.conn().await, Table::Inbox, &seqs).await.unwrap();
     assert_eq!(purge(&fixture, BODIES).await, 0, "discarded just now");
     fixture.age(Table::Inbox, 1_000 * DAY).await;
     assert_eq!(purge(&fixture, ROWS).await, 0);

@@ -41,11 +41,7 @@ impl Queue {
     }
 
     pub(crate) fn push(&mut self, message: Message) {
-        self.messages.push(Held {
-            message,
-            lock: None,
-            deliveries: 0,
-        });
+        self.messages.push(Held { message, lock: None, deliveries: 0 });
     }
 
     pub(crate) fn dead_letters(&mut self) -> &mut Self {
@@ -63,19 +59,12 @@ impl Queue {
             .collect();
         let free = |held: &&mut Held| {
             held.lock.is_none()
-                && held
-                    .message
-                    .session_id
-                    .as_ref()
-                    .is_none_or(|session| !elsewhere.contains(session))
+                && held.message.session_id.as_ref().is_none_or(|session| !elsewhere.contains(session))
         };
         let mut locked = Vec::new();
         for held in self.messages.iter_mut().filter(free).take(max) {
             self.tokens += 1;
-            held.lock = Some(Lock {
-                link,
-                token: self.tokens,
-            });
+            held.lock = Some(Lock { link, token: self.tokens });
             locked.push((self.tokens, held.message.clone()));
         }
         locked
@@ -103,11 +92,8 @@ impl Queue {
     /// Removes messages that are locked under these tokens; `false` when a lock was lost.
     pub(crate) fn complete(&mut self, link: u64, tokens: &[u64]) -> bool {
         let before = self.messages.len();
-        self.messages.retain(|held| {
-            !held
-                .lock
-                .is_some_and(|lock| lock.link == link && tokens.contains(&lock.token))
-        });
+        self.messages
+            .retain(|held| !held.lock.is_some_and(|lock| lock.link == link && tokens.contains(&lock.token)));
         let gone = before - self.messages.len();
         self.completed += gone as u64;
         gone == tokens.len()
@@ -121,10 +107,8 @@ impl Queue {
                 held.deliveries += 1;
             }
         }
-        let refused: Vec<_> = self
-            .messages
-            .extract_if(.., |held| held.deliveries >= MAX_DELIVERIES)
-            .collect();
+        let refused: Vec<_> =
+            self.messages.extract_if(.., |held| held.deliveries >= MAX_DELIVERIES).collect();
         for held in refused {
             self.dead_letter(held.message, "MaxDeliveryCountExceeded");
         }
@@ -132,10 +116,7 @@ impl Queue {
 
     /// Messages that are not completed, and how many of them are locked.
     pub(crate) fn length(&self) -> (usize, usize) {
-        (
-            self.messages.len(),
-            self.messages.iter().filter(|held| held.lock.is_some()).count(),
-        )
+        (self.messages.len(), self.messages.iter().filter(|held| held.lock.is_some()).count())
     }
 
     pub(crate) fn completed(&self) -> u64 {

@@ -16,11 +16,7 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new(broker: MemoryBroker, source: Source, number: u64) -> Self {
-        Self {
-            broker,
-            source,
-            number,
-        }
+        Self { broker, source, number }
     }
 
     /// What is there now, or nothing.
@@ -30,23 +26,14 @@ impl Link {
             return Err(error);
         }
         let Some(queue) = state.queue(&self.source) else {
-            let Source {
-                topic, subscription, ..
-            } = self.source.clone();
-            return Err(ReceiveError::Entity {
-                topic,
-                subscription,
-                reason: "there is none".to_owned(),
-            });
+            let Source { topic, subscription, .. } = self.source.clone();
+            return Err(ReceiveError::Entity { topic, subscription, reason: "there is none".to_owned() });
         };
         let locked = queue.lock(self.number, max);
         if !locked.is_empty() {
             *state.script.received.entry(self.source.clone()).or_default() += locked.len();
         }
-        Ok(locked
-            .into_iter()
-            .map(|(token, message)| Delivery::new(token, message))
-            .collect())
+        Ok(locked.into_iter().map(|(token, message)| Delivery::new(token, message)).collect())
     }
 }
 
@@ -72,10 +59,8 @@ impl Receiver for Link {
             }
             let mut state = self.broker.state();
             let (taken, answer) = state.script.settle();
-            let kept = !taken
-                || state
-                    .queue(&self.source)
-                    .is_some_and(|queue| queue.complete(self.number, tokens));
+            let kept =
+                !taken || state.queue(&self.source).is_some_and(|queue| queue.complete(self.number, tokens));
             drop(state);
             self.broker.changed();
             if kept {

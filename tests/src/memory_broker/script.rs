@@ -49,17 +49,11 @@ impl Gate {
 }
 
 fn lost() -> SendError {
-    SendError::Unavailable {
-        reason: "the answer was lost".to_owned(),
-        retry_after: None,
-    }
+    SendError::Unavailable { reason: "the answer was lost".to_owned(), retry_after: None }
 }
 
 fn unreachable() -> SendError {
-    SendError::Unavailable {
-        reason: "down".to_owned(),
-        retry_after: None,
-    }
+    SendError::Unavailable { reason: "down".to_owned(), retry_after: None }
 }
 
 impl Script {
@@ -74,35 +68,17 @@ impl Script {
             None => {}
         }
         if let Some(reason) = self.refused_topics.get(topic) {
-            return (
-                false,
-                Err(SendError::Topic {
-                    topic: topic.to_owned(),
-                    reason: reason.clone(),
-                }),
-            );
+            return (false, Err(SendError::Topic { topic: topic.to_owned(), reason: reason.clone() }));
         }
         let bytes: usize = events.iter().map(|event| event.data.len()).sum();
         if self.most_events.is_some_and(|most| events.len() > most)
             || self.most_bytes.is_some_and(|most| bytes > most)
         {
-            return (
-                false,
-                Err(SendError::BatchTooBig(format!(
-                    "{} events, {bytes} bytes",
-                    events.len()
-                ))),
-            );
+            return (false, Err(SendError::BatchTooBig(format!("{} events, {bytes} bytes", events.len()))));
         }
         for event in events {
             if let Some(reason) = self.refused_events.get(&event.data) {
-                return (
-                    false,
-                    Err(SendError::Event {
-                        id: event.id,
-                        reason: reason.clone(),
-                    }),
-                );
+                return (false, Err(SendError::Event { id: event.id, reason: reason.clone() }));
             }
         }
         (true, Ok(()))
@@ -123,11 +99,7 @@ impl Script {
     }
 
     pub(super) fn receive_error(&mut self, source: &Source) -> Option<ReceiveError> {
-        let scripted = if source.dead_letter_queue {
-            None
-        } else {
-            self.next_receives.pop_front()
-        };
+        let scripted = if source.dead_letter_queue { None } else { self.next_receives.pop_front() };
         scripted.or_else(|| self.receiver_error())
     }
 }
@@ -181,12 +153,7 @@ impl MemoryBroker {
 
     /// Sends wait until they are released.
     pub fn hold_sends(&self) {
-        self.script(|script| {
-            script.sends = Gate {
-                shut: true,
-                permits: 0,
-            }
-        });
+        self.script(|script| script.sends = Gate { shut: true, permits: 0 });
     }
 
     /// So many of the waiting or coming sends go on.
@@ -201,12 +168,7 @@ impl MemoryBroker {
 
     /// Settles wait until they are released.
     pub fn hold_settles(&self) {
-        self.script(|script| {
-            script.settles = Gate {
-                shut: true,
-                permits: 0,
-            }
-        });
+        self.script(|script| script.settles = Gate { shut: true, permits: 0 });
     }
 
     /// All settles go on.

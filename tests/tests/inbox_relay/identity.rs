@@ -12,12 +12,7 @@ const PLAIN: &str = "0192F1C0A3B47C5D8E9F001122334455";
 
 async fn duplicates(relay: &tests::service::Running, count: u64) {
     let what = format!("{count} duplicates");
-    eventually(
-        &what,
-        || async { relay.bus.stats().duplicates },
-        |duplicates| *duplicates == count,
-    )
-    .await;
+    eventually(&what, || async { relay.bus.stats().duplicates }, |duplicates| *duplicates == count).await;
 }
 
 #[tokio::test]
@@ -57,10 +52,7 @@ async fn ids_that_are_no_uuids_are_told_apart_by_their_exact_text() {
 async fn messages_without_an_id_are_known_again_by_their_place_in_the_queue() {
     let inbox = Inbox::new().await;
     inbox.broker.refuse_next_settle();
-    for (number, id) in [None, None, Some(String::new()), Some(String::new())]
-        .into_iter()
-        .enumerate()
-    {
+    for (number, id) in [None, None, Some(String::new()), Some(String::new())].into_iter().enumerate() {
         let mut message = fresh(&number.to_string());
         message.message_id = id;
         message.enqueued_at = Some(SystemTime::now() - Duration::from_secs(60));
@@ -71,11 +63,7 @@ async fn messages_without_an_id_are_known_again_by_their_place_in_the_queue() {
     let mut effects = inbox.effects(4).await;
     relay.stop().await.unwrap();
     effects.sort();
-    assert_eq!(
-        effects,
-        ["0", "1", "2", "3"],
-        "four events, though the first settle failed"
-    );
+    assert_eq!(effects, ["0", "1", "2", "3"], "four events, though the first settle failed");
     assert_eq!(inbox.database.number("SELECT COUNT(*) FROM inbox").await, 4);
 }
 
@@ -100,11 +88,5 @@ async fn one_id_under_two_names_is_kept_dead_and_counted() {
             .fetch_all(&inbox.database.pool)
             .await
             .unwrap();
-    assert_eq!(
-        dead,
-        [(
-            "test.other".to_owned(),
-            "id already used by event test.noted".to_owned()
-        )]
-    );
+    assert_eq!(dead, [("test.other".to_owned(), "id already used by event test.noted".to_owned())]);
 }

@@ -36,9 +36,7 @@ async fn a_message_without_a_subject_is_kept_dead() {
 async fn a_version_that_is_no_number_is_kept_dead() {
     let inbox = Inbox::new().await;
     let mut strange = fresh("strange");
-    strange
-        .properties
-        .insert("eventversion".to_owned(), "-1".to_owned());
+    strange.properties.insert("eventversion".to_owned(), "-1".to_owned());
     inbox.enqueue(strange);
     ends_dead(&inbox, "the event version `-1` is not a number").await;
 }
@@ -50,10 +48,8 @@ async fn a_body_that_is_not_text_is_kept_with_its_bytes_and_ends_dead() {
     binary.body = vec![0xff, 0, 0xfe];
     inbox.enqueue(binary);
     ends_dead(&inbox, "can't be decoded").await;
-    let raw: Vec<u8> = sqlx::query_scalar("SELECT raw FROM inbox")
-        .fetch_one(&inbox.database.pool)
-        .await
-        .unwrap();
+    let raw: Vec<u8> =
+        sqlx::query_scalar("SELECT raw FROM inbox").fetch_one(&inbox.database.pool).await.unwrap();
     assert_eq!(raw, [0xff, 0, 0xfe]);
 }
 
@@ -73,19 +69,10 @@ async fn an_empty_session_of_the_broker_is_read_back_as_none_and_others_as_they_
             .fetch_all(&inbox.database.pool)
             .await
             .unwrap();
-    let sessions: Vec<_> = sessions
-        .iter()
-        .map(|(id, session)| (id.as_str(), session.as_deref()))
-        .collect();
+    let sessions: Vec<_> = sessions.iter().map(|(id, session)| (id.as_str(), session.as_deref())).collect();
     assert_eq!(
         sessions,
-        [
-            ("~00", None),
-            ("~31", None),
-            ("~32", Some("~32")),
-            ("~", Some("~")),
-            ("s", Some("s"))
-        ]
+        [("~00", None), ("~31", None), ("~32", Some("~32")), ("~", Some("~")), ("s", Some("s"))]
     );
 }
 
@@ -109,11 +96,7 @@ async fn the_dead_letter_queue_is_drained() {
     eventually("the queue is empty", completed, |completed| *completed == 3).await;
     inbox.told(IncidentKind::EventDead, 2).await;
     relay.stop().await.unwrap();
-    assert_eq!(
-        inbox.database.effects().await,
-        ["known"],
-        "none of the others is handled"
-    );
+    assert_eq!(inbox.database.effects().await, ["known"], "none of the others is handled");
     let rows: Vec<(String, String)> = sqlx::query_as(
         "SELECT json_extract(event_data, '$.text'), last_error FROM inbox WHERE status = 'dead' ORDER BY seq",
     )

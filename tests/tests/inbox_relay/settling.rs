@@ -40,12 +40,7 @@ async fn a_message_whose_settle_never_came_is_dropped_as_a_duplicate_when_it_com
     inbox.broker.release_settles();
     let relay = inbox.start();
     inbox.completed(1).await;
-    eventually(
-        "counted",
-        || async { relay.bus.stats().duplicates },
-        |duplicates| *duplicates == 1,
-    )
-    .await;
+    eventually("counted", || async { relay.bus.stats().duplicates }, |duplicates| *duplicates == 1).await;
     inbox.enqueue(fresh("next"));
     assert_eq!(inbox.effects(2).await, ["once", "next"]);
     relay.stop().await.unwrap();
@@ -62,10 +57,7 @@ async fn a_failed_settle_brings_the_message_again_and_not_its_effects() {
     inbox.told(IncidentKind::BrokerUnavailable, 1).await;
     assert_eq!(inbox.broker.received(&inbox.source), 2);
     let duplicates = || async { relay.bus.stats() };
-    eventually("counted", duplicates, |stats: &Stats| {
-        stats.duplicates == 1 && stats.processed == 1
-    })
-    .await;
+    eventually("counted", duplicates, |stats: &Stats| stats.duplicates == 1 && stats.processed == 1).await;
     relay.stop().await.unwrap();
     assert_eq!(inbox.database.effects().await, ["once"]);
 }
@@ -94,12 +86,7 @@ async fn a_lock_that_ran_out_before_the_settle_brings_the_message_again() {
     inbox.broker.expire_locks();
     inbox.broker.release_settles();
     inbox.completed(1).await;
-    eventually(
-        "counted",
-        || async { relay.bus.stats().duplicates },
-        |duplicates| *duplicates == 1,
-    )
-    .await;
+    eventually("counted", || async { relay.bus.stats().duplicates }, |duplicates| *duplicates == 1).await;
     relay.stop().await.unwrap();
     assert_eq!(inbox.database.effects().await, ["once"]);
 }
@@ -108,9 +95,7 @@ async fn a_lock_that_ran_out_before_the_settle_brings_the_message_again() {
 async fn a_broken_link_is_opened_again() {
     let inbox = Inbox::new().await;
     for _ in 0..3 {
-        inbox
-            .broker
-            .refuse_next_receive(ReceiveError::Unavailable("the link is gone".to_owned()));
+        inbox.broker.refuse_next_receive(ReceiveError::Unavailable("the link is gone".to_owned()));
     }
     let relay = inbox.start();
     inbox.enqueue(fresh("0"));
@@ -128,10 +113,7 @@ async fn a_broken_link_is_opened_again() {
 #[tokio::test]
 async fn receiving_does_not_wait_for_handlers() {
     let inbox = Inbox::new().await;
-    let never = RetryPolicy::default()
-        .attempts(1_000_000)
-        .initial(Duration::from_millis(10))
-        .multiplier(1.0);
+    let never = RetryPolicy::default().attempts(1_000_000).initial(Duration::from_millis(10)).multiplier(1.0);
     let builder = quick(&inbox.database.pool).broker(inbox.broker.clone());
     let bus = builder.on(HandlerSettings::new("audit").retry(never), |_: Noted, _, _| {
         Box::pin(async { Err("not today".into()) })
@@ -145,11 +127,6 @@ async fn receiving_does_not_wait_for_handlers() {
     inbox.completed(300).await;
     let pending = "SELECT COUNT(*) FROM inbox WHERE status = 'pending'";
     assert_eq!(inbox.database.number(pending).await, 300);
-    eventually(
-        "it was tried",
-        || async { relay.bus.stats().retried },
-        |retried| *retried > 1,
-    )
-    .await;
+    eventually("it was tried", || async { relay.bus.stats().retried }, |retried| *retried > 1).await;
     relay.stop().await.unwrap();
 }

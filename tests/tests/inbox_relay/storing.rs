@@ -23,10 +23,7 @@ async fn weathers(inbox: &Inbox, relay: Running, mend: impl Future<Output = ()>)
     }
     inbox.told(IncidentKind::DatabaseTrouble, 5).await;
     let received = inbox.broker.received(&inbox.source) - before;
-    assert!(
-        received <= 3,
-        "{received} messages were taken that could not be stored"
-    );
+    assert!(received <= 3, "{received} messages were taken that could not be stored");
     assert_eq!(inbox.broker.completed(&inbox.source), 0);
     mend.await;
     inbox.completed(20).await;
@@ -38,9 +35,7 @@ async fn weathers(inbox: &Inbox, relay: Running, mend: impl Future<Output = ()>)
 
 fn three_at_a_time(inbox: &Inbox) -> Running {
     inbox.start_as(
-        quick_inbox()
-            .receive_batch(3)
-            .backoff(Duration::from_millis(10), Duration::from_millis(50)),
+        quick_inbox().receive_batch(3).backoff(Duration::from_millis(10), Duration::from_millis(50)),
     )
 }
 
@@ -50,11 +45,7 @@ async fn a_locked_database_gets_no_more_messages_until_it_is_free() {
     let relay = three_at_a_time(&inbox);
     eventually(
         "it runs",
-        || {
-            inbox
-                .database
-                .number("SELECT COUNT(*) FROM distributed_events_instances")
-        },
+        || inbox.database.number("SELECT COUNT(*) FROM distributed_events_instances"),
         |n| *n == 1,
     )
     .await;
@@ -72,11 +63,7 @@ async fn a_table_that_cant_be_written_gets_no_messages_at_all() {
     inbox.told(IncidentKind::DatabaseTrouble, 3).await;
     inbox.enqueue(fresh("0"));
     inbox.told(IncidentKind::DatabaseTrouble, 8).await;
-    assert_eq!(
-        inbox.broker.received(&inbox.source),
-        0,
-        "the probe comes before the first message"
-    );
+    assert_eq!(inbox.broker.received(&inbox.source), 0, "the probe comes before the first message");
     inbox.run("ALTER TABLE elsewhere RENAME TO inbox").await;
     inbox.completed(1).await;
     assert_eq!(inbox.effects(1).await, ["0"]);
@@ -91,50 +78,28 @@ async fn a_full_disk_gets_no_more_messages_until_there_is_room() {
     let inbox = Inbox::new().await;
     // The limit belongs to the connection, so this pool must not close it.
     let options = inbox.database.pool.connect_options().as_ref().clone();
-    let pool = SqlitePoolOptions::new()
-        .max_connections(1)
-        .connect_with(options)
-        .await
-        .unwrap();
-    let pages: i64 = sqlx::query_scalar("PRAGMA page_count")
-        .fetch_one(&pool)
-        .await
-        .unwrap();
+    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
+    let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&pool).await.unwrap();
     let full = format!("PRAGMA max_page_count = {pages}");
-    sqlx::query(sqlx::AssertSqlSafe(full))
-        .execute(&pool)
-        .await
-        .unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(full)).execute(&pool).await.unwrap();
     let incidents = std::sync::Arc::clone(&inbox.incidents);
     let telemetry = Telemetry::new().on_incident(move |incident| {
-        incidents
-            .lock()
-            .unwrap()
-            .push((incident.kind, incident.message.clone()));
+        incidents.lock().unwrap().push((incident.kind, incident.message.clone()));
     });
     let broker = std::sync::Arc::new(inbox.broker.clone());
-    let settings = quick_inbox()
-        .receive_batch(3)
-        .backoff(Duration::from_millis(10), Duration::from_millis(50));
-    let relay = InboxRelay::new(pool.clone(), broker, inbox.source.clone())
-        .settings(settings)
-        .telemetry(telemetry);
+    let settings =
+        quick_inbox().receive_batch(3).backoff(Duration::from_millis(10), Duration::from_millis(50));
+    let relay =
+        InboxRelay::new(pool.clone(), broker, inbox.source.clone()).settings(settings).telemetry(telemetry);
     let (handle, stop) = Shutdown::new();
     let relay = tokio::spawn(relay.run(stop));
     for number in numbers(20) {
         inbox.enqueue(fresh(&number.repeat(20_000)));
     }
     inbox.told(IncidentKind::DatabaseTrouble, 5).await;
-    assert_eq!(
-        inbox.broker.received(&inbox.source),
-        3,
-        "one batch is held, and nothing more is asked for"
-    );
+    assert_eq!(inbox.broker.received(&inbox.source), 3, "one batch is held, and nothing more is asked for");
     assert_eq!(inbox.broker.completed(&inbox.source), 0);
-    sqlx::query("PRAGMA max_page_count = 1000000")
-        .execute(&pool)
-        .await
-        .unwrap();
+    sqlx::query("PRAGMA max_page_count = 1000000").execute(&pool).await.unwrap();
     inbox.completed(20).await;
     handle.stop();
     relay.await.unwrap();
@@ -148,52 +113,28 @@ async fn a_read_only_database_gets_no_messages_at_all() {
 
     let inbox = Inbox::new().await;
     inbox.enqueue(fresh("0"));
-    let options = inbox
-        .database
-        .pool
-        .connect_options()
-        .as_ref()
-        .clone()
-        .read_only(true);
-    let read_only = SqlitePoolOptions::new()
-        .max_connections(1)
-        .connect_with(options)
-        .await
-        .unwrap();
+    let options = inbox.database.pool.connect_options().as_ref().clone().read_only(true);
+    let read_only = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
     let broker = std::sync::Arc::new(inbox.broker.clone());
     let telemetry = distributed_events::Telemetry::new();
     let incidents = std::sync::Arc::clone(&inbox.incidents);
     let telemetry = telemetry.on_incident(move |incident| {
-        incidents
-            .lock()
-            .unwrap()
-            .push((incident.kind, incident.message.clone()));
+        incidents.lock().unwrap().push((incident.kind, incident.message.clone()));
     });
     let settings = quick_inbox().backoff(Duration::from_millis(10), Duration::from_millis(20));
     let relay = |pool| {
         let relay = InboxRelay::new(pool, broker.clone(), inbox.source.clone());
         let (handle, stop) = Shutdown::new();
-        (
-            handle,
-            tokio::spawn(
-                relay
-                    .settings(settings.clone())
-                    .telemetry(telemetry.clone())
-                    .run(stop),
-            ),
-        )
+        (handle, tokio::spawn(relay.settings(settings.clone()).telemetry(telemetry.clone()).run(stop)))
     };
     let (handle, running) = relay(read_only);
     inbox.told(IncidentKind::DatabaseTrouble, 3).await;
     handle.stop();
     running.await.unwrap();
     assert_eq!(inbox.broker.received(&inbox.source), 0);
-    let pool = sqlx::Sqlite::open(
-        &inbox.database.pool,
-        &PoolSettings::new(1, Duration::from_secs(5)),
-    )
-    .await
-    .unwrap();
+    let pool = sqlx::Sqlite::open(&inbox.database.pool, &PoolSettings::new(1, Duration::from_secs(5)))
+        .await
+        .unwrap();
     let (handle, running) = relay(pool);
     inbox.completed(1).await;
     handle.stop();
@@ -206,30 +147,18 @@ async fn what_could_not_be_stored_is_given_back_at_the_stop() {
     let relay = inbox.start();
     eventually(
         "it runs",
-        || {
-            inbox
-                .database
-                .number("SELECT COUNT(*) FROM distributed_events_instances")
-        },
+        || inbox.database.number("SELECT COUNT(*) FROM distributed_events_instances"),
         |n| *n == 1,
     )
     .await;
     inbox.run("ALTER TABLE inbox RENAME TO elsewhere").await;
     inbox.enqueue(fresh("0"));
-    eventually(
-        "received",
-        || async { inbox.broker.received(&inbox.source) },
-        |received| *received == 1,
-    )
-    .await;
+    eventually("received", || async { inbox.broker.received(&inbox.source) }, |received| *received == 1)
+        .await;
     inbox.told(IncidentKind::DatabaseTrouble, 2).await;
     relay.stop().await.unwrap();
     assert_eq!(inbox.broker.abandoned(), 1);
-    assert_eq!(
-        inbox.broker.waiting(&inbox.source),
-        (1, 0),
-        "it waits for someone who can"
-    );
+    assert_eq!(inbox.broker.waiting(&inbox.source), (1, 0), "it waits for someone who can");
     inbox.run("ALTER TABLE elsewhere RENAME TO inbox").await;
     let relay = inbox.start();
     assert_eq!(inbox.effects(1).await, ["0"]);

@@ -9,16 +9,9 @@ const SHOW: &str = "ALTER TABLE hidden RENAME TO inbox";
 
 #[tokio::test]
 async fn a_store_without_its_table_is_owed_its_events_and_others_get_theirs() {
-    let [from, well, ill] = [
-        Database::new().await,
-        Database::new().await,
-        Database::new().await,
-    ];
+    let [from, well, ill] = [Database::new().await, Database::new().await, Database::new().await];
     let broker = LocalBroker::new();
-    let (here, there) = (
-        Running::start(service(&well, &broker, "audit")),
-        service(&ill, &broker, "billing"),
-    );
+    let (here, there) = (Running::start(service(&well, &broker, "audit")), service(&ill, &broker, "billing"));
     run(&ill, HIDE).await;
     let publishing = publisher(&from, &broker);
     publish_numbers(&from, 0..5).await;
@@ -41,16 +34,9 @@ async fn a_store_without_its_table_is_owed_its_events_and_others_get_theirs() {
 
 #[tokio::test]
 async fn a_locked_store_keeps_the_others_waiting_no_longer_than_a_moment() {
-    let [from, well, ill] = [
-        Database::new().await,
-        Database::new().await,
-        Database::new().await,
-    ];
+    let [from, well, ill] = [Database::new().await, Database::new().await, Database::new().await];
     let broker = LocalBroker::new();
-    let (here, there) = (
-        Running::start(service(&well, &broker, "audit")),
-        service(&ill, &broker, "billing"),
-    );
+    let (here, there) = (Running::start(service(&well, &broker, "audit")), service(&ill, &broker, "billing"));
     let other = connect(&ill.path(), 1).await;
     let lock = other.begin_with("BEGIN EXCLUSIVE").await.unwrap();
     let publishing = publisher(&from, &broker);

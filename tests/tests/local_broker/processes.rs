@@ -14,10 +14,7 @@ fn store(database: &Database) -> Arc<PoolInbox<Sqlite>> {
 async fn recorded(database: &Database) -> Vec<(String, String, Vec<String>)> {
     let mut conn = database.pool.acquire().await.unwrap();
     let found = Sqlite::subscriptions(&mut conn).await.unwrap();
-    found
-        .into_iter()
-        .map(|found| (found.topic, found.name, found.events))
-        .collect()
+    found.into_iter().map(|found| (found.topic, found.name, found.events)).collect()
 }
 
 #[tokio::test]
@@ -28,12 +25,7 @@ async fn services_of_two_processes_reach_each_other_through_their_databases() {
     publish(&from.pool, &Noted::of("s", "before")).await;
     all_sent(&from).await;
     let subscriber = Running::start(service(&to, &LocalBroker::new().reaching(store(&from)), "audit"));
-    eventually(
-        "the publisher's database knows",
-        || recorded(&from),
-        |found| found.len() == 1,
-    )
-    .await;
+    eventually("the publisher's database knows", || recorded(&from), |found| found.len() == 1).await;
     // Committed after the subscription was recorded, however soon, so it is delivered.
     publish_numbers(&from, 0..5).await;
     assert_eq!(effects(&to, 5).await, texts(0..5));
@@ -83,29 +75,16 @@ async fn what_a_store_subscribes_to_is_replaced_by_what_it_says_last() {
     let [from, to] = [Database::new().await, Database::new().await];
     let first = LocalBroker::new().reaching(store(&from));
     let running = Running::start(service(&to, &first, "old"));
-    eventually(
-        "recorded",
-        || recorded(&from),
-        |found| found.iter().any(|(_, name, _)| name == "old"),
-    )
-    .await;
+    eventually("recorded", || recorded(&from), |found| found.iter().any(|(_, name, _)| name == "old")).await;
     running.stop().await.unwrap();
     let second = LocalBroker::new().reaching(store(&from));
     let running = Running::start(service(&to, &second, "new"));
-    let expected = vec![(
-        "events".to_owned(),
-        "new".to_owned(),
-        vec!["test.noted".to_owned()],
-    )];
+    let expected = vec![("events".to_owned(), "new".to_owned(), vec!["test.noted".to_owned()])];
     eventually("replaced", || recorded(&from), |found| *found == expected).await;
     let publishing = publisher(&from, &LocalBroker::new().reaching(store(&to)));
     publish_numbers(&from, 0..3).await;
     assert_eq!(effects(&to, 3).await, texts(0..3));
-    assert_eq!(
-        to.number("SELECT COUNT(*) FROM inbox WHERE subscription <> 'new'")
-            .await,
-        0
-    );
+    assert_eq!(to.number("SELECT COUNT(*) FROM inbox WHERE subscription <> 'new'").await, 0);
     publishing.stop().await.unwrap();
     running.stop().await.unwrap();
 }
@@ -152,15 +131,10 @@ async fn events_that_nobody_takes_are_sent_with_one_line_in_the_log() {
     all_sent(&from).await;
     publishing.stop().await.unwrap();
     let lines = log.0.lock().unwrap().clone();
-    let told: Vec<_> = lines
-        .iter()
-        .filter(|line| line.contains("no subscription takes this event"))
-        .collect();
+    let told: Vec<_> =
+        lines.iter().filter(|line| line.contains("no subscription takes this event")).collect();
     assert_eq!(told.len(), 1, "{lines:#?}");
-    assert!(
-        told[0].contains("test.noted") && told[0].contains("events"),
-        "{told:?}"
-    );
+    assert!(told[0].contains("test.noted") && told[0].contains("events"), "{told:?}");
     owed(&from, 0).await;
 }
 

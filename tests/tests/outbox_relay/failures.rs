@@ -10,19 +10,14 @@ use tests::service::quick_outbox;
 use super::{Outbox, event, numbered, of, on};
 
 fn unavailable(retry_after: Option<Duration>) -> SendError {
-    SendError::Unavailable {
-        reason: "busy".to_owned(),
-        retry_after,
-    }
+    SendError::Unavailable { reason: "busy".to_owned(), retry_after }
 }
 
 #[tokio::test]
 async fn an_event_that_cant_be_sent_ends_dead_with_its_reason_and_blocks_nobody() {
     let outbox = Outbox::new().await;
     outbox.broker.refuse_event("s2", "a header name it can't carry");
-    outbox
-        .publish(vec![of("s", "s1"), of("s", "s2"), event("free"), of("s", "s3")])
-        .await;
+    outbox.publish(vec![of("s", "s1"), of("s", "s2"), event("free"), of("s", "s3")]).await;
     let relay = outbox.start();
     outbox.sent(3).await;
     outbox.told(IncidentKind::EventDead, 1).await;
@@ -30,10 +25,7 @@ async fn an_event_that_cant_be_sent_ends_dead_with_its_reason_and_blocks_nobody(
     relay.stop().await.unwrap();
     assert_eq!(outbox.broker.accepted(), ["s1", "free", "s3"]);
     let row = outbox.row("s2").await.unwrap();
-    assert_eq!(
-        row,
-        ("dead".to_owned(), Some("a header name it can't carry".to_owned()))
-    );
+    assert_eq!(row, ("dead".to_owned(), Some("a header name it can't carry".to_owned())));
 }
 
 #[tokio::test]
@@ -41,17 +33,10 @@ async fn an_event_too_big_for_the_broker_ends_dead_alone() {
     let outbox = Outbox::new().await;
     outbox.broker.refuse_bodies_above(20);
     let big = "b".repeat(21);
-    outbox
-        .publish(vec![of("s", "1"), of("s", &big), of("s", "3"), event("4")])
-        .await;
+    outbox.publish(vec![of("s", "1"), of("s", &big), of("s", "3"), event("4")]).await;
     let relay = outbox.start();
     outbox.sent(3).await;
-    eventually(
-        "dead",
-        || outbox.row(&big),
-        |row| row.as_ref().is_some_and(|row| row.0 == "dead"),
-    )
-    .await;
+    eventually("dead", || outbox.row(&big), |row| row.as_ref().is_some_and(|row| row.0 == "dead")).await;
     relay.stop().await.unwrap();
     assert_eq!(outbox.broker.accepted(), ["1", "3", "4"]);
     let reason = outbox.row(&big).await.unwrap().1.unwrap();
@@ -72,20 +57,11 @@ async fn a_topic_that_takes_nothing_is_held_alone_with_its_sessions() {
         ])
         .await;
     outbox.told(IncidentKind::TopicHeld, 3).await;
-    outbox
-        .publish(vec![on("b", event("b2")), on("b", of("s", "s3"))])
-        .await;
+    outbox.publish(vec![on("b", event("b2")), on("b", of("s", "s3"))]).await;
     let accepted = || async { outbox.broker.accepted() };
-    eventually("topic b flows", accepted, |accepted| {
-        accepted.contains(&"b2".to_owned())
-    })
-    .await;
+    eventually("topic b flows", accepted, |accepted| accepted.contains(&"b2".to_owned())).await;
     let flowed = outbox.broker.accepted();
-    assert_eq!(
-        flowed,
-        ["b1", "b2"],
-        "s2 and s3 wait for s1, which waits for topic a"
-    );
+    assert_eq!(flowed, ["b1", "b2"], "s2 and s3 wait for s1, which waits for topic a");
     let attempts = "SELECT COALESCE(SUM(attempts), 0) FROM outbox";
     assert_eq!(outbox.database.number(attempts).await, 0, "no attempt is counted");
     outbox.broker.mend_topic("a");
@@ -104,13 +80,7 @@ async fn a_held_topic_is_asked_less_and_less_often_though_others_flow() {
     let relay = outbox.start_as(settings);
     outbox.publish(vec![on("a", event("a"))]).await;
     let asked = || -> Vec<Instant> {
-        outbox
-            .broker
-            .batches()
-            .iter()
-            .filter(|batch| batch.topic == "a")
-            .map(|batch| batch.at)
-            .collect()
+        outbox.broker.batches().iter().filter(|batch| batch.topic == "a").map(|batch| batch.at).collect()
     };
     let look = || async {
         outbox.publish(vec![on("b", event("b"))]).await;
@@ -118,11 +88,7 @@ async fn a_held_topic_is_asked_less_and_less_often_though_others_flow() {
     };
     let asked = eventually("asked five times", look, |asked| asked.len() >= 5).await;
     // 50 + 100 + 200 + 400 ms, less a fifth of jitter; without growth it is 200.
-    assert!(
-        asked[4] - asked[0] >= Duration::from_millis(600),
-        "{:?}",
-        asked[4] - asked[0]
-    );
+    assert!(asked[4] - asked[0] >= Duration::from_millis(600), "{:?}", asked[4] - asked[0]);
     relay.stop().await.unwrap();
 }
 
@@ -152,10 +118,7 @@ async fn a_broker_that_is_down_is_tried_again_with_one_batch() {
         "side by side before it failed"
     );
     let up = batches.iter().position(|batch| batch.accepted).unwrap();
-    assert!(
-        batches[4..=up].iter().all(|batch| batch.depth == 1),
-        "one at a time while it is on trial"
-    );
+    assert!(batches[4..=up].iter().all(|batch| batch.depth == 1), "one at a time while it is on trial");
     let attempts = "SELECT SUM(attempts) FROM outbox";
     assert_eq!(outbox.database.number(attempts).await, 0);
 }

@@ -27,11 +27,7 @@ async fn of_two_relays_on_one_lane_one_leads() {
     outbox.broker.release_sends();
     outbox.sent(30).await;
     let batches = outbox.broker.batches();
-    assert_eq!(
-        batches.iter().map(|batch| batch.depth).max(),
-        Some(2),
-        "the depth of one"
-    );
+    assert_eq!(batches.iter().map(|batch| batch.depth).max(), Some(2), "the depth of one");
     let ids: HashSet<_> = batches.iter().flat_map(|batch| &batch.ids).collect();
     assert_eq!((batches.len(), ids.len()), (30, 30), "each once");
     for relay in relays {
@@ -44,11 +40,7 @@ async fn when_a_leader_is_killed_with_batches_under_way_another_loses_nothing() 
     let outbox = Outbox::new().await;
     outbox.broker.hold_sends();
     outbox
-        .publish(
-            (0..12)
-                .map(|number| of(&format!("s{}", number % 6), &format!("{number:02}")))
-                .collect(),
-        )
+        .publish((0..12).map(|number| of(&format!("s{}", number % 6), &format!("{number:02}"))).collect())
         .await;
     let first = outbox.start_with(2, 4);
     outbox.under_way(3).await;
@@ -77,11 +69,7 @@ async fn a_leader_that_loses_its_lease_marks_what_was_accepted_and_starts_nothin
     outbox.publish(vec![event("2")]).await;
     outbox.broker.release_sends();
     outbox.sent(1).await;
-    assert_eq!(
-        outbox.broker.accepted(),
-        ["1"],
-        "an acknowledgement is a fact, and the rest is another's"
-    );
+    assert_eq!(outbox.broker.accepted(), ["1"], "an acknowledgement is a fact, and the rest is another's");
     outbox.run("UPDATE distributed_events_leases SET until = 0").await;
     outbox.sent(2).await;
     relay.stop().await.unwrap();
@@ -94,12 +82,7 @@ async fn a_lane_bound_to_another_broker_is_an_error_at_the_start() {
     outbox.publish(vec![event("1")]).await;
     outbox.sent(1).await;
     let other = MemoryBroker::named("another");
-    let second = || {
-        quick(&outbox.database.pool)
-            .broker(other.clone())
-            .build()
-            .unwrap()
-    };
+    let second = || quick(&outbox.database.pool).broker(other.clone()).build().unwrap();
     let refused = second().run_until(std::future::pending()).await.unwrap_err();
     assert!(
         matches!(&refused, BusError::LaneBound { lane, bound, own } if lane == "default" && bound == "memory" && own == "another"),
@@ -110,10 +93,7 @@ async fn a_lane_bound_to_another_broker_is_an_error_at_the_start() {
     outbox.publish(vec![event("2")]).await;
     outbox.sent(2).await;
     second.stop().await.unwrap();
-    assert_eq!(
-        (outbox.broker.accepted(), other.accepted()),
-        (vec!["1".to_owned()], vec!["2".to_owned()])
-    );
+    assert_eq!((outbox.broker.accepted(), other.accepted()), (vec!["1".to_owned()], vec!["2".to_owned()]));
 }
 
 #[tokio::test]
@@ -127,11 +107,8 @@ async fn a_relay_that_stands_alone_takes_over_a_lane_that_nobody_serves_any_more
     let settings = PoolSettings::new(2, Duration::from_secs(5));
     let pool = Sqlite::open(&outbox.database.pool, &settings).await.unwrap();
     let (handle, stop) = Shutdown::new();
-    let relay = tokio::spawn(
-        OutboxRelay::new(pool, Arc::new(other.clone()))
-            .settings(quick_outbox())
-            .run(stop),
-    );
+    let relay =
+        tokio::spawn(OutboxRelay::new(pool, Arc::new(other.clone())).settings(quick_outbox()).run(stop));
     outbox.publish(vec![event("2")]).await;
     outbox.sent(2).await;
     handle.stop();

@@ -33,34 +33,20 @@ async fn a_row_that_someone_changed_meanwhile_is_left_alone() {
     let relay = outbox.start();
     outbox.publish(vec![event("1")]).await;
     outbox.under_way(1).await;
-    outbox
-        .run("UPDATE outbox SET status = 'dead', last_error = 'by hand'")
-        .await;
+    outbox.run("UPDATE outbox SET status = 'dead', last_error = 'by hand'").await;
     outbox.broker.release_sends();
     outbox.publish(vec![event("2")]).await;
     outbox.sent(1).await;
-    eventually(
-        "both are accepted",
-        || async { relay.bus.stats().sent },
-        |sent| *sent == 2,
-    )
-    .await;
+    eventually("both are accepted", || async { relay.bus.stats().sent }, |sent| *sent == 2).await;
     relay.stop().await.unwrap();
-    assert_eq!(
-        outbox.row("1").await.unwrap(),
-        ("dead".to_owned(), Some("by hand".to_owned()))
-    );
+    assert_eq!(outbox.row("1").await.unwrap(), ("dead".to_owned(), Some("by hand".to_owned())));
 }
 
 #[tokio::test]
 async fn what_was_accepted_while_the_database_was_locked_is_marked_later_and_not_sent_again() {
     let outbox = Outbox::new().await;
     outbox.broker.hold_sends();
-    let relay = outbox
-        .builder()
-        .busy_timeout(Duration::from_millis(300))
-        .build()
-        .unwrap();
+    let relay = outbox.builder().busy_timeout(Duration::from_millis(300)).build().unwrap();
     let relay = Running::start(relay);
     outbox.publish(numbered(3)).await;
     outbox.under_way(1).await;
@@ -92,10 +78,7 @@ async fn a_graceful_stop_marks_what_is_still_accepted() {
     };
     let (stopped, ()) = tokio::join!(relay.stop(), release);
     stopped.unwrap();
-    let sent = outbox
-        .database
-        .number("SELECT COUNT(*) FROM outbox WHERE status = 'sent'")
-        .await;
+    let sent = outbox.database.number("SELECT COUNT(*) FROM outbox WHERE status = 'sent'").await;
     assert_eq!(sent, outbox.broker.accepted().len() as i64);
     assert!(sent >= 3, "{sent}");
     let held = "SELECT COUNT(*) FROM distributed_events_leases WHERE owner IS NOT NULL";
@@ -107,11 +90,7 @@ async fn a_graceful_stop_marks_what_is_still_accepted() {
 async fn a_stop_does_not_wait_longer_than_its_deadline_for_the_broker() {
     let outbox = Outbox::new().await;
     outbox.broker.hold_sends();
-    let bus = outbox
-        .builder()
-        .shutdown_deadline(Duration::from_millis(200))
-        .build()
-        .unwrap();
+    let bus = outbox.builder().shutdown_deadline(Duration::from_millis(200)).build().unwrap();
     let relay = Running::start(bus);
     outbox.publish(vec![event("1")]).await;
     outbox.under_way(1).await;
@@ -132,18 +111,8 @@ async fn sent_rows_are_deleted_at_once_where_the_settings_say_so() {
     outbox.publish(vec![event("1"), event("bad"), event("2")]).await;
     let relay = outbox.start_as(quick_outbox().delete_sent());
     let rows = "SELECT COUNT(*) FROM outbox";
-    eventually(
-        "only the dead row is left",
-        || outbox.database.number(rows),
-        |rows| *rows == 1,
-    )
-    .await;
-    eventually(
-        "dead",
-        || outbox.row("bad"),
-        |row| row.as_ref().unwrap().0 == "dead",
-    )
-    .await;
+    eventually("only the dead row is left", || outbox.database.number(rows), |rows| *rows == 1).await;
+    eventually("dead", || outbox.row("bad"), |row| row.as_ref().unwrap().0 == "dead").await;
     relay.stop().await.unwrap();
     assert_eq!(outbox.broker.accepted(), ["1", "2"]);
 }
@@ -154,9 +123,7 @@ async fn sent_rows_are_kept_for_as_long_as_the_settings_say() {
     outbox.publish(numbered(2)).await;
     let relay = outbox.start_as(quick_outbox().keep_sent(Duration::from_secs(3600)));
     outbox.sent(2).await;
-    outbox
-        .run("UPDATE outbox SET processed_at = processed_at - 3700000 WHERE event_data = '0'")
-        .await;
+    outbox.run("UPDATE outbox SET processed_at = processed_at - 3700000 WHERE event_data = '0'").await;
     outbox.sent(1).await;
     relay.stop().await.unwrap();
     assert_eq!(outbox.row("0").await, None);

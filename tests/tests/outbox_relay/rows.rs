@@ -20,12 +20,7 @@ async fn the_sweep_finds_a_row_that_became_visible_below_the_watermark() {
     let insert = |seq: i64| {
         let sql = format!("{INSERT} ({seq}, randomblob(16), 'test.happened', '{seq}')");
         let pool = outbox.database.pool.clone();
-        async move {
-            sqlx::query(sqlx::AssertSqlSafe(sql))
-                .execute(&pool)
-                .await
-                .unwrap()
-        }
+        async move { sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&pool).await.unwrap() }
     };
     insert(100).await;
     outbox.sent(1).await;
@@ -64,12 +59,7 @@ async fn the_limits_of_the_broker_come_on_top() {
     outbox.publish(numbered(10)).await;
     outbox.sent(20).await;
     relay.stop().await.unwrap();
-    let lengths: Vec<_> = outbox
-        .broker
-        .batches()
-        .iter()
-        .map(|batch| batch.bodies.len())
-        .collect();
+    let lengths: Vec<_> = outbox.broker.batches().iter().map(|batch| batch.bodies.len()).collect();
     assert_eq!(lengths, [2, 2, 2, 2, 2, 5, 5]);
 }
 
@@ -82,10 +72,7 @@ async fn more_rows_than_a_page_and_more_than_fit_in_memory_are_all_sent_in_order
     let relay = outbox.start_with(100, 1);
     outbox.sent(2400).await;
     relay.stop().await.unwrap();
-    let expected: Vec<_> = (0..4)
-        .flat_map(|_| 0..600)
-        .map(|number: i32| number.to_string())
-        .collect();
+    let expected: Vec<_> = (0..4).flat_map(|_| 0..600).map(|number: i32| number.to_string()).collect();
     assert!(outbox.broker.accepted() == expected);
 }
 
@@ -93,18 +80,8 @@ async fn more_rows_than_a_page_and_more_than_fit_in_memory_are_all_sent_in_order
 async fn an_expired_event_ends_dead_and_is_never_sent() {
     let outbox = Outbox::new().await;
     let pool = &outbox.database.pool;
-    publish_with(
-        pool,
-        &Noted::new("late"),
-        PublishOptions::new().ttl(Duration::from_secs(3600)),
-    )
-    .await;
-    publish_with(
-        pool,
-        &Noted::new("in time"),
-        PublishOptions::new().ttl(Duration::from_secs(7200)),
-    )
-    .await;
+    publish_with(pool, &Noted::new("late"), PublishOptions::new().ttl(Duration::from_secs(3600))).await;
+    publish_with(pool, &Noted::new("in time"), PublishOptions::new().ttl(Duration::from_secs(7200))).await;
     // An hour and a minute pass.
     outbox
         .run("UPDATE outbox SET created_at = created_at - 3660000, expires_at = expires_at - 3660000")
@@ -115,10 +92,7 @@ async fn an_expired_event_ends_dead_and_is_never_sent() {
     eventually("dead", || outbox.database.number(dead), |dead| *dead == 1).await;
     relay.stop().await.unwrap();
     let accepted = outbox.broker.accepted();
-    assert!(
-        accepted.len() == 1 && accepted[0].contains("in time"),
-        "{accepted:?}"
-    );
+    assert!(accepted.len() == 1 && accepted[0].contains("in time"), "{accepted:?}");
 }
 
 #[tokio::test]
@@ -143,24 +117,14 @@ async fn delayed_rows_do_not_hold_up_those_behind_them() {
     let relay = outbox.start();
     let pool = &outbox.database.pool;
     for _ in 0..3 {
-        publish_with(
-            pool,
-            &Noted::of("s", "later"),
-            PublishOptions::new().delay(Duration::from_secs(3600)),
-        )
-        .await;
+        publish_with(pool, &Noted::of("s", "later"), PublishOptions::new().delay(Duration::from_secs(3600)))
+            .await;
     }
     let mut tx = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
     Noted::of("s", "now").publish(&mut tx).await.unwrap();
     relay.bus.commit(tx).await.unwrap();
     outbox.sent(1).await;
-    assert_eq!(
-        outbox
-            .database
-            .number("SELECT COUNT(*) FROM outbox WHERE status = 'pending'")
-            .await,
-        3
-    );
+    assert_eq!(outbox.database.number("SELECT COUNT(*) FROM outbox WHERE status = 'pending'").await, 3);
     outbox
         .run("UPDATE outbox SET deliver_at = deliver_at - 3600000 WHERE deliver_at IS NOT NULL AND seq <= 2")
         .await;
@@ -173,11 +137,7 @@ async fn delayed_rows_do_not_hold_up_those_behind_them() {
 async fn each_lane_goes_to_its_own_broker_and_stands_still_alone() {
     let outbox = Outbox::new().await;
     let critical = MemoryBroker::named("critical");
-    let bus = outbox
-        .builder()
-        .lane("critical", critical.clone())
-        .build()
-        .unwrap();
+    let bus = outbox.builder().lane("critical", critical.clone()).build().unwrap();
     let relay = Running::start(bus);
     critical.set_down(true);
     let in_lane = |lane: &str, body: &str| {
@@ -185,13 +145,7 @@ async fn each_lane_goes_to_its_own_broker_and_stands_still_alone() {
         event.lane = lane.to_owned();
         event
     };
-    outbox
-        .publish(vec![
-            in_lane("critical", "c1"),
-            event("d1"),
-            in_lane("nobody's", "n1"),
-        ])
-        .await;
+    outbox.publish(vec![in_lane("critical", "c1"), event("d1"), in_lane("nobody's", "n1")]).await;
     outbox.sent(1).await;
     outbox.publish(vec![in_lane("critical", "c2"), event("d2")]).await;
     outbox.sent(2).await;
@@ -200,9 +154,5 @@ async fn each_lane_goes_to_its_own_broker_and_stands_still_alone() {
     outbox.sent(4).await;
     relay.stop().await.unwrap();
     assert_eq!(critical.accepted(), ["c1", "c2"]);
-    assert_eq!(
-        outbox.row("n1").await.unwrap().0,
-        "pending",
-        "for a relay that serves its lane"
-    );
+    assert_eq!(outbox.row("n1").await.unwrap().0, "pending", "for a relay that serves its lane");
 }

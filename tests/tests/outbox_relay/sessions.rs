@@ -13,17 +13,12 @@ async fn a_session_waits_for_the_outcome_of_its_event_and_others_do_not() {
     let relay = outbox.start();
     outbox.publish(vec![of("s", "s1")]).await;
     outbox.under_way(1).await;
-    outbox
-        .publish(vec![of("s", "s2"), event("free"), of("other", "o1")])
-        .await;
+    outbox.publish(vec![of("s", "s2"), event("free"), of("other", "o1")]).await;
     outbox.batches(2).await;
     let second = outbox.broker.batches().remove(1);
     assert_eq!(second.bodies, ["free", "o1"]);
     // The first is refused, so it comes again before the second.
-    outbox.broker.refuse_next_send(SendError::Unavailable {
-        reason: "busy".to_owned(),
-        retry_after: None,
-    });
+    outbox.broker.refuse_next_send(SendError::Unavailable { reason: "busy".to_owned(), retry_after: None });
     outbox.broker.release_sends();
     outbox.sent(4).await;
     relay.stop().await.unwrap();
@@ -35,21 +30,13 @@ async fn a_session_waits_for_the_outcome_of_its_event_and_others_do_not() {
 #[tokio::test]
 async fn sessions_keep_their_order_through_every_kind_of_failure() {
     let outbox = Outbox::new().await;
-    let unavailable = || SendError::Unavailable {
-        reason: "busy".to_owned(),
-        retry_after: None,
-    };
-    let held = || SendError::Topic {
-        topic: "events".to_owned(),
-        reason: "full".to_owned(),
-    };
+    let unavailable = || SendError::Unavailable { reason: "busy".to_owned(), retry_after: None };
+    let held = || SendError::Topic { topic: "events".to_owned(), reason: "full".to_owned() };
     for number in 0..10 {
         match number % 4 {
             0 => outbox.broker.refuse_next_send(unavailable()),
             1 => outbox.broker.lose_next_answer(),
-            2 => outbox
-                .broker
-                .refuse_next_send(SendError::BatchTooBig("half of it".to_owned())),
+            2 => outbox.broker.refuse_next_send(SendError::BatchTooBig("half of it".to_owned())),
             _ => outbox.broker.refuse_next_send(held()),
         }
     }
@@ -65,24 +52,12 @@ async fn sessions_keep_their_order_through_every_kind_of_failure() {
     tests::eventually::eventually("all 400 are settled", count, |count| *count == 400).await;
     relay.stop().await.unwrap();
     let batches = outbox.broker.batches();
-    assert!(
-        batches.iter().all(|batch| batch.overlap.is_empty()),
-        "a session was in two batches under way"
-    );
-    assert!(
-        batches
-            .iter()
-            .all(|batch| batch.depth <= 4 && batch.bodies.len() <= 7)
-    );
+    assert!(batches.iter().all(|batch| batch.overlap.is_empty()), "a session was in two batches under way");
+    assert!(batches.iter().all(|batch| batch.depth <= 4 && batch.bodies.len() <= 7));
     // By the session and the place in it; what comes twice counts where it came first.
     let mut last: HashMap<String, String> = HashMap::new();
     let mut seen = std::collections::HashSet::new();
-    for body in outbox
-        .broker
-        .accepted()
-        .into_iter()
-        .filter(|body| seen.insert(body.clone()))
-    {
+    for body in outbox.broker.accepted().into_iter().filter(|body| seen.insert(body.clone())) {
         let (session, round) = body.split_once(' ').unwrap();
         let number: u32 = session.parse().unwrap();
         let place = format!("{round} {number:02}");
@@ -97,20 +72,12 @@ async fn sessions_keep_their_order_through_every_kind_of_failure() {
 async fn the_parts_of_a_split_batch_leave_in_order_one_after_the_other() {
     let outbox = Outbox::new().await;
     outbox.broker.refuse_batches_above(2);
-    outbox
-        .publish((0..11).map(|number| of("s", &number.to_string())).collect())
-        .await;
+    outbox.publish((0..11).map(|number| of("s", &number.to_string())).collect()).await;
     let relay = outbox.start();
     outbox.sent(11).await;
     relay.stop().await.unwrap();
-    assert_eq!(
-        outbox.broker.accepted(),
-        (0..11).map(|number| number.to_string()).collect::<Vec<_>>()
-    );
+    assert_eq!(outbox.broker.accepted(), (0..11).map(|number| number.to_string()).collect::<Vec<_>>());
     let batches = outbox.broker.batches();
-    assert!(
-        batches.iter().all(|batch| batch.depth == 1),
-        "no part while another is under way"
-    );
+    assert!(batches.iter().all(|batch| batch.depth == 1), "no part while another is under way");
     assert_eq!(batches[0].bodies.len(), 11, "it was one batch");
 }

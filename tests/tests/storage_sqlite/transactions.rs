@@ -18,9 +18,7 @@ async fn a_stale_snapshot_names_begin_immediate() {
     let mut stale = file.pool().begin().await.unwrap();
     File::numbers(&mut stale, "SELECT count(*) FROM outbox").await;
     publish(&file, &[event("between")]).await;
-    let error = Sqlite::insert_outbox(&mut stale, &[event("late")])
-        .await
-        .unwrap_err();
+    let error = Sqlite::insert_outbox(&mut stale, &[event("late")]).await.unwrap_err();
     assert!(matches!(error, StorageError::StaleSnapshot), "{error:?}");
     assert!(error.to_string().contains("BEGIN IMMEDIATE"));
     drop(stale);
@@ -28,9 +26,7 @@ async fn a_stale_snapshot_names_begin_immediate() {
     let mut reader = file.pool().begin().await.unwrap();
     File::numbers(&mut reader, "SELECT count(*) FROM outbox").await;
     let writer = file.pool().begin_with(Sqlite::BEGIN).await.unwrap();
-    let error = Sqlite::insert_outbox(&mut reader, &[event("upgrade")])
-        .await
-        .unwrap_err();
+    let error = Sqlite::insert_outbox(&mut reader, &[event("upgrade")]).await.unwrap_err();
     assert!(matches!(error, StorageError::StaleSnapshot), "{error:?}");
     drop((reader, writer));
     assert_eq!(bodies(&pending(&file).await), ["between"]);
@@ -43,15 +39,9 @@ async fn publish_outside_a_live_transaction_is_refused() {
     file.execute("CREATE TABLE charges (n INTEGER PRIMARY KEY)").await;
     let mut conn = file.conn().await;
     let mut tx = conn.begin_with(Sqlite::BEGIN).await.unwrap();
-    File::run(&mut tx, "INSERT INTO charges (n) VALUES (1)")
-        .await
-        .unwrap();
-    File::run(&mut tx, "INSERT OR ROLLBACK INTO charges (n) VALUES (1)")
-        .await
-        .unwrap_err();
-    let error = Sqlite::insert_outbox(&mut tx, &[event("orphan")])
-        .await
-        .unwrap_err();
+    File::run(&mut tx, "INSERT INTO charges (n) VALUES (1)").await.unwrap();
+    File::run(&mut tx, "INSERT OR ROLLBACK INTO charges (n) VALUES (1)").await.unwrap_err();
+    let error = Sqlite::insert_outbox(&mut tx, &[event("orphan")]).await.unwrap_err();
     assert!(matches!(error, StorageError::NoTransaction), "{error:?}");
     drop(tx);
     conn.close().await.unwrap();
@@ -59,9 +49,7 @@ async fn publish_outside_a_live_transaction_is_refused() {
     // And inside one, an open savepoint or a failed statement is no reason to refuse.
     let mut tx = file.pool().begin().await.unwrap();
     let mut nested = tx.begin().await.unwrap();
-    Sqlite::insert_outbox(&mut nested, &[event("nested")])
-        .await
-        .unwrap();
+    Sqlite::insert_outbox(&mut nested, &[event("nested")]).await.unwrap();
     nested.commit().await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(bodies(&pending(&file).await), ["nested"]);
@@ -75,19 +63,11 @@ async fn insert_or_rollback_is_seen_by_the_guard() {
     ingest(&file, &[of_session("s", "1")]).await;
     let seq = inbox_of(&file, "s").await[0].seq;
     let mut conn = file.conn().await;
-    let mut tx = Sqlite::begin_guarded(&mut conn, Duration::from_secs(5))
-        .await
-        .unwrap();
+    let mut tx = Sqlite::begin_guarded(&mut conn, Duration::from_secs(5)).await.unwrap();
     Sqlite::mark_processed(&mut tx, &[seq]).await.unwrap();
-    File::run(&mut tx, "INSERT INTO charges (n) VALUES (1)")
-        .await
-        .unwrap();
-    File::run(&mut tx, "INSERT OR ROLLBACK INTO charges (n) VALUES (1)")
-        .await
-        .unwrap_err();
-    File::run(&mut tx, "INSERT INTO charges (n) VALUES (7)")
-        .await
-        .unwrap();
+    File::run(&mut tx, "INSERT INTO charges (n) VALUES (1)").await.unwrap();
+    File::run(&mut tx, "INSERT OR ROLLBACK INTO charges (n) VALUES (1)").await.unwrap_err();
+    File::run(&mut tx, "INSERT INTO charges (n) VALUES (7)").await.unwrap();
     assert_eq!(Sqlite::close_guard(&mut tx).await.unwrap(), GuardOutcome::Ended);
     drop(tx);
     conn.close().await.unwrap();
@@ -101,15 +81,9 @@ async fn a_failed_statement_leaves_the_transaction_whole() {
     let file = File::fresh().await;
     file.execute("CREATE TABLE charges (n INTEGER PRIMARY KEY)").await;
     let mut conn = file.conn().await;
-    let mut tx = Sqlite::begin_guarded(&mut conn, Duration::from_secs(5))
-        .await
-        .unwrap();
-    File::run(&mut tx, "INSERT INTO charges (n) VALUES (1)")
-        .await
-        .unwrap();
-    File::run(&mut tx, "INSERT INTO charges (n) VALUES (1)")
-        .await
-        .unwrap_err();
+    let mut tx = Sqlite::begin_guarded(&mut conn, Duration::from_secs(5)).await.unwrap();
+    File::run(&mut tx, "INSERT INTO charges (n) VALUES (1)").await.unwrap();
+    File::run(&mut tx, "INSERT INTO charges (n) VALUES (1)").await.unwrap_err();
     File::run(&mut tx, "no statement at all").await.unwrap_err();
     assert_eq!(Sqlite::close_guard(&mut tx).await.unwrap(), GuardOutcome::Whole);
     tx.commit().await.unwrap();
@@ -123,9 +97,7 @@ async fn a_failed_statement_leaves_the_transaction_whole() {
 async fn a_connection_survives_a_transaction_that_ended_by_itself() {
     let file = File::fresh().await;
     file.execute("CREATE TABLE charges (n INTEGER PRIMARY KEY)").await;
-    let pool = Sqlite::open(file.pool(), &PoolSettings::new(1, Duration::from_secs(5)))
-        .await
-        .unwrap();
+    let pool = Sqlite::open(file.pool(), &PoolSettings::new(1, Duration::from_secs(5))).await.unwrap();
     for same_connection in [true, false] {
         let mut conn = pool.acquire().await.unwrap();
         let mut tx = conn.begin_with(Sqlite::BEGIN).await.unwrap();
@@ -137,18 +109,12 @@ async fn a_connection_survives_a_transaction_that_ended_by_itself() {
             assert!(!conn.is_in_transaction(), "the pool has given it up");
         }
         let batch = [of_session("s", "1")];
-        assert_eq!(
-            Sqlite::ingest(&mut conn, SUBSCRIPTION, &batch).await.unwrap(),
-            report(1, 0, 0, 0)
-        );
+        assert_eq!(Sqlite::ingest(&mut conn, SUBSCRIPTION, &batch).await.unwrap(), report(1, 0, 0, 0));
         let mut tx = conn.begin_with(Sqlite::BEGIN).await.unwrap();
         Sqlite::insert_outbox(&mut tx, &[event("1")]).await.unwrap();
         tx.commit().await.unwrap();
     }
-    assert_eq!(
-        (inbox_of(&file, "s").await.len(), pending(&file).await.len()),
-        (2, 2)
-    );
+    assert_eq!((inbox_of(&file, "s").await.len(), pending(&file).await.len()), (2, 2));
 }
 
 /// A future dropped at any await leaves no transaction behind.

@@ -20,12 +20,7 @@ pub(super) struct Circuit {
 
 impl Circuit {
     pub(super) const fn new(backoff: Backoff) -> Self {
-        Self {
-            shut_until: None,
-            on_trial: false,
-            round: 0,
-            backoff,
-        }
+        Self { shut_until: None, on_trial: false, round: 0, backoff }
     }
 
     pub(super) fn is_shut(&self, now: Instant) -> bool {
@@ -63,8 +58,7 @@ impl Circuit {
             self.on_trial = true;
             now + asked.max(self.backoff.next())
         } else {
-            self.shut_until
-                .map_or(now + asked, |until| until.max(now + asked))
+            self.shut_until.map_or(now + asked, |until| until.max(now + asked))
         };
         self.shut_until = Some(until);
         until.saturating_duration_since(now)
@@ -81,10 +75,7 @@ mod tests {
 
     /// Without its jitter of a fifth.
     fn about(wait: Duration) -> u64 {
-        [1, 2, 4, 8, 16]
-            .into_iter()
-            .find(|seconds| wait.as_secs_f64() < *seconds as f64 * 1.25)
-            .unwrap_or(99)
+        [1, 2, 4, 8, 16].into_iter().find(|seconds| wait.as_secs_f64() < *seconds as f64 * 1.25).unwrap_or(99)
     }
 
     #[test]
@@ -95,11 +86,7 @@ mod tests {
         }
         assert!(circuit.is_shut(now));
         let round = circuit.round();
-        assert_eq!(
-            about(circuit.failed(round, Duration::ZERO, now)),
-            2,
-            "the trial has failed"
-        );
+        assert_eq!(about(circuit.failed(round, Duration::ZERO, now)), 2, "the trial has failed");
     }
 
     #[test]

@@ -110,9 +110,7 @@ pub(super) async fn count_outbox(conn: &mut SqliteConnection) -> Result<OutboxCo
 
 pub(super) async fn count_inbox(conn: &mut SqliteConnection) -> Result<InboxCounts, StorageError> {
     let rows = sqlx::query(COUNT_INBOX).fetch_all(conn).await?;
-    Ok(InboxCounts {
-        subscriptions: counts(&rows, "inbox")?,
-    })
+    Ok(InboxCounts { subscriptions: counts(&rows, "inbox")? })
 }
 
 fn counts(rows: &[SqliteRow], table: &'static str) -> Result<BTreeMap<String, StateCounts>, StorageError> {
@@ -122,9 +120,7 @@ fn counts(rows: &[SqliteRow], table: &'static str) -> Result<BTreeMap<String, St
         let entry = counts.entry(row.get("owner")?).or_default();
         entry.pending += unsigned(row.get("pending")?);
         entry.dead += unsigned(row.get("dead")?);
-        entry.oldest_pending = entry
-            .oldest_pending
-            .max(row.get::<Option<i64>>("waited")?.map(to_duration));
+        entry.oldest_pending = entry.oldest_pending.max(row.get::<Option<i64>>("waited")?.map(to_duration));
     }
     Ok(counts)
 }
@@ -162,12 +158,7 @@ pub(super) async fn requeue(
         Table::Outbox => REQUEUE_OUTBOX,
         Table::Inbox => REQUEUE_INBOX,
     };
-    Ok(sqlx::query(sql)
-        .bind(json_numbers(seqs))
-        .bind(millis(delay))
-        .execute(conn)
-        .await?
-        .rows_affected())
+    Ok(sqlx::query(sql).bind(json_numbers(seqs)).bind(millis(delay)).execute(conn).await?.rows_affected())
 }
 
 pub(super) async fn discard(
@@ -179,11 +170,7 @@ pub(super) async fn discard(
         Table::Outbox => DISCARD_OUTBOX,
         Table::Inbox => DISCARD_INBOX,
     };
-    Ok(sqlx::query(sql)
-        .bind(json_numbers(seqs))
-        .execute(conn)
-        .await?
-        .rows_affected())
+    Ok(sqlx::query(sql).bind(json_numbers(seqs)).execute(conn).await?.rows_affected())
 }
 
 pub(super) async fn purge(conn: &mut SqliteConnection, retention: &Retention) -> Result<u64, StorageError> {
@@ -192,10 +179,5 @@ pub(super) async fn purge(conn: &mut SqliteConnection, retention: &Retention) ->
         Retention::InboxBodies { older_than, limit } => (PURGE_BODIES, older_than, limit),
         Retention::InboxRows { older_than, limit } => (PURGE_INBOX, older_than, limit),
     };
-    Ok(sqlx::query(sql)
-        .bind(millis(older_than))
-        .bind(i64::from(limit))
-        .execute(conn)
-        .await?
-        .rows_affected())
+    Ok(sqlx::query(sql).bind(millis(older_than)).bind(i64::from(limit)).execute(conn).await?.rows_affected())
 }

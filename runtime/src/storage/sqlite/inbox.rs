@@ -59,14 +59,8 @@ pub(super) async fn ready_shards(
     subscription: &str,
     shards: &[(u8, i64)],
 ) -> Result<Vec<u8>, StorageError> {
-    let rows = sqlx::query(READY)
-        .bind(subscription)
-        .bind(json(shards)?)
-        .fetch_all(conn)
-        .await?;
-    rows.iter()
-        .map(|row| Reader::new(row, "inbox").get("shard"))
-        .collect()
+    let rows = sqlx::query(READY).bind(subscription).bind(json(shards)?).fetch_all(conn).await?;
+    rows.iter().map(|row| Reader::new(row, "inbox").get("shard")).collect()
 }
 
 pub(super) async fn read(
@@ -85,11 +79,7 @@ pub(super) async fn read(
 }
 
 pub(super) async fn mark_processed(conn: &mut SqliteConnection, seqs: &[i64]) -> Result<u64, StorageError> {
-    Ok(sqlx::query(MARK_PROCESSED)
-        .bind(json_numbers(seqs))
-        .execute(conn)
-        .await?
-        .rows_affected())
+    Ok(sqlx::query(MARK_PROCESSED).bind(json_numbers(seqs)).execute(conn).await?.rows_affected())
 }
 
 pub(super) async fn record_attempt(
@@ -101,16 +91,10 @@ pub(super) async fn record_attempt(
         Verdict::Dead => (DEAD, None),
         Verdict::DeadAfterEnd => (DEAD_AFTER_END, None),
     };
-    let mut query = sqlx::query(sql)
-        .bind(attempt.seq)
-        .bind(i64::from(attempt.count))
-        .bind(attempt.error);
+    let mut query = sqlx::query(sql).bind(attempt.seq).bind(i64::from(attempt.count)).bind(attempt.error);
     if !matches!(attempt.verdict, Verdict::DeadAfterEnd) {
         let fence = attempt.fence;
-        query = query
-            .bind(&fence.name)
-            .bind(fence.owner.as_bytes().to_vec())
-            .bind(fence.epoch);
+        query = query.bind(&fence.name).bind(fence.owner.as_bytes().to_vec()).bind(fence.epoch);
     }
     if delay.is_some() {
         query = query.bind(delay);

@@ -57,21 +57,12 @@ pub(super) async fn ingest(
 /// NUL is the one character that not every database keeps: such an event is stored dead, with the character replaced.
 fn storable(event: &IncomingEvent) -> Stored<'_> {
     let bad = |text: &String| text.contains('\0');
-    let optional = [
-        &event.topic,
-        &event.session_id,
-        &event.correlation_id,
-        &event.causation_id,
-        &event.dead,
-    ];
+    let optional = [&event.topic, &event.session_id, &event.correlation_id, &event.causation_id, &event.dead];
     let found = [&event.message_id, &event.name].into_iter().any(bad)
         || optional.into_iter().flatten().any(bad)
         || event.headers.iter().any(|(name, value)| bad(name) || bad(value));
     if !found {
-        return Stored {
-            event: Cow::Borrowed(event),
-            refused: false,
-        };
+        return Stored { event: Cow::Borrowed(event), refused: false };
     }
     let clean = |text: &String| text.replace('\0', "\u{fffd}");
     let reason = "its name, ids or headers contain NUL characters, which databases refuse".to_owned();
@@ -82,18 +73,11 @@ fn storable(event: &IncomingEvent) -> Stored<'_> {
         session_id: event.session_id.as_ref().map(clean),
         correlation_id: event.correlation_id.as_ref().map(clean),
         causation_id: event.causation_id.as_ref().map(clean),
-        headers: event
-            .headers
-            .iter()
-            .map(|(name, value)| (clean(name), clean(value)))
-            .collect(),
+        headers: event.headers.iter().map(|(name, value)| (clean(name), clean(value))).collect(),
         dead: Some(event.dead.as_ref().map_or(reason, clean)),
         ..event.clone()
     };
-    Stored {
-        event: Cow::Owned(cleaned),
-        refused: event.dead.is_none(),
-    }
+    Stored { event: Cow::Owned(cleaned), refused: event.dead.is_none() }
 }
 
 async fn store(
@@ -111,11 +95,7 @@ async fn store(
             continue;
         }
         let mixed = rows.iter().any(|row| row.refused);
-        let inserted = if mixed {
-            None
-        } else {
-            insert_or_none(conn, subscription, rows).await?
-        };
+        let inserted = if mixed { None } else { insert_or_none(conn, subscription, rows).await? };
         match inserted {
             Some(inserted) if inserted == rows.len() as u64 => report.inserted += inserted,
             Some(inserted) => {
@@ -156,18 +136,11 @@ async fn store_one(
 ) -> Result<(), StorageError> {
     let (inserted, refused) = insert_tolerant(conn, subscription, &row.event).await?;
     if inserted {
-        let counter = if row.refused || refused {
-            &mut report.refused
-        } else {
-            &mut report.inserted
-        };
+        let counter = if row.refused || refused { &mut report.refused } else { &mut report.inserted };
         *counter += 1;
         return Ok(());
     }
-    match conflicts(conn, subscription, std::slice::from_ref(row))
-        .await?
-        .pop()
-    {
+    match conflicts(conn, subscription, std::slice::from_ref(row)).await?.pop() {
         Some((row, name)) => store_conflict(conn, subscription, &row.event, &name, report).await,
         None => {
             report.duplicates += 1;
@@ -186,17 +159,9 @@ async fn store_conflict(
 ) -> Result<(), StorageError> {
     let derived = EventId::from_uuid(Uuid::new_v5(&event.id.as_uuid(), event.name.as_bytes()));
     let reason = format!("id already used by event {used_by}");
-    let conflict = IncomingEvent {
-        id: derived,
-        dead: Some(reason),
-        ..event.clone()
-    };
+    let conflict = IncomingEvent { id: derived, dead: Some(reason), ..event.clone() };
     let (inserted, _) = insert_tolerant(conn, subscription, &conflict).await?;
-    let counter = if inserted {
-        &mut report.conflicts
-    } else {
-        &mut report.duplicates
-    };
+    let counter = if inserted { &mut report.conflicts } else { &mut report.duplicates };
     *counter += 1;
     Ok(())
 }
@@ -208,20 +173,14 @@ async fn conflicts<'a, 'e>(
     rows: &'a [Stored<'e>],
 ) -> Result<Vec<(&'a Stored<'e>, String)>, StorageError> {
     let ids = json_ids(rows.iter().map(|row| row.event.id));
-    let found = sqlx::query(NAMES)
-        .bind(subscription)
-        .bind(ids)
-        .fetch_all(conn)
-        .await?;
+    let found = sqlx::query(NAMES).bind(subscription).bind(ids).fetch_all(conn).await?;
     let mut names: HashMap<Uuid, String> = HashMap::with_capacity(found.len());
     for row in &found {
         let row = Reader::new(row, "inbox");
         names.insert(row.uuid("id")?, row.get("event_type")?);
     }
     let other = |row: &'a Stored<'e>| {
-        let name = names
-            .get(&row.event.id.as_uuid())
-            .filter(|name| **name != row.event.name)?;
+        let name = names.get(&row.event.id.as_uuid()).filter(|name| **name != row.event.name)?;
         Some((row, name.clone()))
     };
     Ok(rows.iter().filter_map(other).collect())
@@ -237,10 +196,7 @@ async fn insert_tolerant(
         Ok(inserted) => Ok((inserted > 0, false)),
         Err(StorageError::Database(error)) if is_data_error(&error) => {
             let remains = remains(event, &error);
-            Ok((
-                insert(conn, subscription, std::iter::once(&remains)).await? > 0,
-                true,
-            ))
+            Ok((insert(conn, subscription, std::iter::once(&remains)).await? > 0, true))
         }
         Err(error) => Err(error),
     }

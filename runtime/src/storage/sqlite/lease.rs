@@ -50,11 +50,8 @@ const BIND: &str = concat!(
 );
 
 /// Instances that died without a word are forgotten after a day.
-const FORGET: &str = concat!(
-    "DELETE FROM distributed_events_instances WHERE until < ",
-    now!(),
-    " - 86400000"
-);
+const FORGET: &str =
+    concat!("DELETE FROM distributed_events_instances WHERE until < ", now!(), " - 86400000");
 
 const ANNOUNCE: &str = concat!(
     "INSERT INTO distributed_events_instances (id, until, lasts, handles) VALUES (?1, ",
@@ -94,12 +91,7 @@ pub(super) async fn take(
         .await?;
     let taken = rows
         .iter()
-        .map(|row| {
-            Ok(TakenLease::new(
-                row::fence(row)?,
-                Reader::new(row, TABLE).get::<i64>("unclean")? != 0,
-            ))
-        })
+        .map(|row| Ok(TakenLease::new(row::fence(row)?, Reader::new(row, TABLE).get::<i64>("unclean")? != 0)))
         .collect::<Result<_, StorageError>>()?;
     tx.commit().await?;
     Ok(taken)
@@ -107,10 +99,8 @@ pub(super) async fn take(
 
 /// Fences as one JSON argument.
 fn held(fences: &[Fence]) -> Result<String, StorageError> {
-    let held: Vec<_> = fences
-        .iter()
-        .map(|fence| (&fence.name, fence.owner.simple().to_string(), fence.epoch))
-        .collect();
+    let held: Vec<_> =
+        fences.iter().map(|fence| (&fence.name, fence.owner.simple().to_string(), fence.epoch)).collect();
     json(&held)
 }
 
@@ -119,14 +109,8 @@ pub(super) async fn renew(
     fences: &[Fence],
     time: Duration,
 ) -> Result<Vec<String>, StorageError> {
-    let rows = sqlx::query(RENEW)
-        .bind(held(fences)?)
-        .bind(millis(time))
-        .fetch_all(conn)
-        .await?;
-    rows.iter()
-        .map(|row| Reader::new(row, TABLE).get("name"))
-        .collect()
+    let rows = sqlx::query(RENEW).bind(held(fences)?).bind(millis(time)).fetch_all(conn).await?;
+    rows.iter().map(|row| Reader::new(row, TABLE).get("name")).collect()
 }
 
 pub(super) async fn release(conn: &mut SqliteConnection, fences: &[Fence]) -> Result<(), StorageError> {
@@ -171,9 +155,6 @@ pub(super) async fn announce(
 
 pub(super) async fn retire(conn: &mut SqliteConnection, instance: Uuid) -> Result<(), StorageError> {
     let sql = "DELETE FROM distributed_events_instances WHERE id = ?1";
-    sqlx::query(sql)
-        .bind(instance.as_bytes().to_vec())
-        .execute(conn)
-        .await?;
+    sqlx::query(sql).bind(instance.as_bytes().to_vec()).execute(conn).await?;
     Ok(())
 }

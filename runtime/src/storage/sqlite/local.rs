@@ -84,11 +84,7 @@ pub(super) async fn owed(
 ) -> Result<Vec<OwedEvent>, StorageError> {
     let sql = "SELECT seq, subscription, event FROM distributed_events_owed INDEXED BY distributed_events_owed_store \
         WHERE store = ?1 ORDER BY seq LIMIT ?2";
-    let rows = sqlx::query(sql)
-        .bind(store)
-        .bind(i64::from(limit))
-        .fetch_all(conn)
-        .await?;
+    let rows = sqlx::query(sql).bind(store).bind(i64::from(limit)).fetch_all(conn).await?;
     rows.iter()
         .map(|row| {
             let row = Reader::new(row, OWED);

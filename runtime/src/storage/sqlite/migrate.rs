@@ -21,10 +21,7 @@ struct Migration {
 const MIGRATIONS: [Migration; 1] = [Migration {
     version: 1,
     compatible_from: 1,
-    sql: include_str!(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/migrations/sqlite/0001_tables.sql"
-    )),
+    sql: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite/0001_tables.sql")),
 }];
 
 const KNOWN: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;
@@ -62,10 +59,7 @@ async fn prepare(conn: &mut SqliteConnection) -> Result<(), StorageError> {
     // Readers never wait for the writer in this mode, and it belongs to the file. Where the file can't have it the check
     // will say so.
     let deadline = Instant::now() + PATIENCE;
-    while let Err(error) = sqlx::query("PRAGMA journal_mode = WAL")
-        .fetch_all(&mut *conn)
-        .await
-    {
+    while let Err(error) = sqlx::query("PRAGMA journal_mode = WAL").fetch_all(&mut *conn).await {
         wait_if_busy(error, deadline).await?;
     }
     apply(conn).await
@@ -85,37 +79,23 @@ async fn wait_if_busy(error: sqlx::Error, deadline: Instant) -> Result<(), Stora
 async fn apply(conn: &mut SqliteConnection) -> Result<(), StorageError> {
     let mut tx = begin(conn).await?;
     sqlx::query(TABLE).execute(&mut *tx).await?;
-    let rows = sqlx::query("SELECT version FROM distributed_events_migrations")
-        .fetch_all(&mut *tx)
-        .await?;
-    let applied = rows
-        .iter()
-        .map(|row| row.try_get(0))
-        .collect::<Result<Vec<i64>, _>>()?;
-    for migration in MIGRATIONS
-        .iter()
-        .filter(|migration| !applied.contains(&migration.version))
-    {
+    let rows = sqlx::query("SELECT version FROM distributed_events_migrations").fetch_all(&mut *tx).await?;
+    let applied = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
+    for migration in MIGRATIONS.iter().filter(|migration| !applied.contains(&migration.version)) {
         sqlx::raw_sql(migration.sql).execute(&mut *tx).await?;
         let sql = concat!(
             "INSERT INTO distributed_events_migrations (version, compatible_from, applied_at) VALUES (?1, ?2, ",
             now!(),
             ")"
         );
-        sqlx::query(sql)
-            .bind(migration.version)
-            .bind(migration.compatible_from)
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query(sql).bind(migration.version).bind(migration.compatible_from).execute(&mut *tx).await?;
     }
     tx.commit().await?;
     Ok(())
 }
 
 pub(super) async fn check(conn: &mut SqliteConnection) -> Result<Vec<String>, StorageError> {
-    let version: String = sqlx::query_scalar("SELECT sqlite_version()")
-        .fetch_one(&mut *conn)
-        .await?;
+    let version: String = sqlx::query_scalar("SELECT sqlite_version()").fetch_one(&mut *conn).await?;
     if is_old(&version) {
         return Err(StorageError::Unsafe(format!(
             "this is SQLite {version}, and distributed-events needs {}.{} or newer: build with sqlx's bundled SQLite",
@@ -135,18 +115,14 @@ pub(super) async fn check(conn: &mut SqliteConnection) -> Result<Vec<String>, St
         return Ok(Vec::new());
     }
     let mut warnings = Vec::new();
-    let journal: String = sqlx::query_scalar("PRAGMA journal_mode")
-        .fetch_one(&mut *conn)
-        .await?;
+    let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut *conn).await?;
     if journal != "wal" {
         warnings.push(format!(
             "{database} has journal_mode {journal}: with anything but WAL every reader waits \
              for the writer; set `PRAGMA journal_mode = WAL`"
         ));
     }
-    let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous")
-        .fetch_one(&mut *conn)
-        .await?;
+    let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut *conn).await?;
     if synchronous < 2 {
         warnings.push(format!(
             "{database} has synchronous {synchronous}: a power loss can take back events that were \

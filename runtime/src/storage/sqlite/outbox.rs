@@ -15,15 +15,8 @@ const COLUMNS: &str = "INSERT INTO outbox (id, event_type, event_version, event_
     correlation_id, causation_id, headers, created_at, deliver_at, expires_at) VALUES ";
 
 /// A time of delivery wins over a delay; where both are NULL the event was never delayed.
-const VALUES: &str = concat!(
-    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ",
-    now!(),
-    ", coalesce(?, ",
-    now!(),
-    " + ?), ",
-    now!(),
-    " + ?)"
-);
+const VALUES: &str =
+    concat!("(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ", now!(), ", coalesce(?, ", now!(), " + ?), ", now!(), " + ?)");
 
 /// Rows of one statement: SQLite takes 32,766 variables.
 const MAX_ROWS: usize = 1_000;
@@ -73,9 +66,7 @@ pub(super) async fn insert(conn: &mut SqliteConnection, events: &[NewEvent]) -> 
         return insert_rows(conn, events).await;
     }
     // More than one statement takes, and still all or none of it.
-    sqlx::query("SAVEPOINT distributed_events_publish")
-        .execute(&mut *conn)
-        .await?;
+    sqlx::query("SAVEPOINT distributed_events_publish").execute(&mut *conn).await?;
     for rows in events.chunks(MAX_ROWS) {
         if let Err(error) = insert_rows(conn, rows).await {
             // Where the transaction is gone the savepoint is too, and nothing of ours is left.
@@ -84,9 +75,7 @@ pub(super) async fn insert(conn: &mut SqliteConnection, events: &[NewEvent]) -> 
             return Err(error);
         }
     }
-    sqlx::query("RELEASE distributed_events_publish")
-        .execute(conn)
-        .await?;
+    sqlx::query("RELEASE distributed_events_publish").execute(conn).await?;
     Ok(())
 }
 
@@ -155,9 +144,7 @@ async fn explain(conn: &mut SqliteConnection, error: sqlx::Error, events: &[NewE
     if matches!(code(&error), Some(BUSY | BUSY_SNAPSHOT)) {
         return StorageError::StaleSnapshot;
     }
-    let unique = error
-        .as_database_error()
-        .is_some_and(sqlx::error::DatabaseError::is_unique_violation);
+    let unique = error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation);
     if unique && let Some(id) = repeated_id(conn, events).await {
         return StorageError::DuplicateId { id: id.to_string() };
     }
@@ -204,11 +191,7 @@ pub(super) async fn mark_sent(
         SentRows::Keep => MARK_SENT,
         SentRows::Delete => DELETE_SENT,
     };
-    Ok(sqlx::query(sql)
-        .bind(json_ids(ids.iter().copied()))
-        .execute(conn)
-        .await?
-        .rows_affected())
+    Ok(sqlx::query(sql).bind(json_ids(ids.iter().copied())).execute(conn).await?.rows_affected())
 }
 
 pub(super) async fn mark_dead(
@@ -216,10 +199,6 @@ pub(super) async fn mark_dead(
     id: EventId,
     reason: &str,
 ) -> Result<bool, StorageError> {
-    let done = sqlx::query(MARK_DEAD)
-        .bind(id_bytes(id))
-        .bind(reason)
-        .execute(conn)
-        .await?;
+    let done = sqlx::query(MARK_DEAD).bind(id_bytes(id)).bind(reason).execute(conn).await?;
     Ok(done.rows_affected() > 0)
 }

@@ -9,11 +9,7 @@ use super::{admin, inbox, ingest, lease, migrate, outbox};
 async fn databases() -> [Pool<Sqlite>; 2] {
     let mut pools = Vec::new();
     for _ in 0..2 {
-        let pool = SqlitePoolOptions::new()
-            .max_connections(1)
-            .connect("sqlite::memory:")
-            .await
-            .unwrap();
+        let pool = SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await.unwrap();
         migrate::migrate(&pool).await.unwrap();
         pools.push(pool);
     }
@@ -31,10 +27,7 @@ async fn databases() -> [Pool<Sqlite>; 2] {
 }
 
 async fn plan(pool: &Pool<Sqlite>, sql: &str) -> Vec<String> {
-    let rows = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")))
-        .fetch_all(pool)
-        .await
-        .unwrap();
+    let rows = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"))).fetch_all(pool).await.unwrap();
     rows.iter().map(|row| row.get("detail")).collect()
 }
 
@@ -52,10 +45,7 @@ async fn assert_steps(sql: &str, allowed: &[&str]) {
                 None => assert!(!of_tables, "unexpected step `{step}` in {plan:#?}\nof {sql}"),
             }
         }
-        assert!(
-            used.iter().all(|used| *used),
-            "not all of {allowed:#?}\nin {plan:#?}\nof {sql}"
-        );
+        assert!(used.iter().all(|used| *used), "not all of {allowed:#?}\nin {plan:#?}\nof {sql}");
     }
 }
 
@@ -64,20 +54,13 @@ async fn assert_ordered(sql: &str, allowed: &[&str]) {
     assert_steps(sql, allowed).await;
     for pool in databases().await {
         let plan = plan(&pool, sql).await;
-        assert!(
-            !plan.iter().any(|step| step.contains("TEMP B-TREE")),
-            "sorts in {plan:#?}\nof {sql}"
-        );
+        assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE")), "sorts in {plan:#?}\nof {sql}");
     }
 }
 
 #[tokio::test]
 async fn the_outbox_is_read_by_its_indexes_of_open_rows() {
-    assert_ordered(
-        outbox::READ,
-        &["SEARCH outbox USING INDEX outbox_pending (lane=? AND seq>?)"],
-    )
-    .await;
+    assert_ordered(outbox::READ, &["SEARCH outbox USING INDEX outbox_pending (lane=? AND seq>?)"]).await;
     assert_ordered(
         outbox::READ_DUE,
         &[
@@ -107,16 +90,8 @@ async fn the_inbox_is_read_by_its_index_of_pending_rows() {
         &["SEARCH inbox EXISTS USING COVERING INDEX inbox_pending (subscription=? AND shard=? AND seq>?)"],
     )
     .await;
-    assert_steps(
-        inbox::MARK_PROCESSED,
-        &["SEARCH inbox USING INTEGER PRIMARY KEY (rowid=?)"],
-    )
-    .await;
-    assert_steps(
-        ingest::NAMES,
-        &["SEARCH inbox USING INDEX inbox_id (subscription=? AND id=?)"],
-    )
-    .await;
+    assert_steps(inbox::MARK_PROCESSED, &["SEARCH inbox USING INTEGER PRIMARY KEY (rowid=?)"]).await;
+    assert_steps(ingest::NAMES, &["SEARCH inbox USING INDEX inbox_id (subscription=? AND id=?)"]).await;
 }
 
 #[tokio::test]
@@ -145,16 +120,8 @@ async fn counts_read_open_rows_only() {
 
 #[tokio::test]
 async fn dead_rows_are_paged_in_the_order_of_their_index() {
-    assert_ordered(
-        admin::DEAD_OUTBOX,
-        &["SEARCH outbox USING INDEX outbox_dead (seq>?)"],
-    )
-    .await;
-    assert_ordered(
-        admin::DEAD_INBOX,
-        &["SEARCH inbox USING INDEX inbox_dead (seq>?)"],
-    )
-    .await;
+    assert_ordered(admin::DEAD_OUTBOX, &["SEARCH outbox USING INDEX outbox_dead (seq>?)"]).await;
+    assert_ordered(admin::DEAD_INBOX, &["SEARCH inbox USING INDEX inbox_dead (seq>?)"]).await;
 }
 
 #[tokio::test]
@@ -162,21 +129,9 @@ async fn retention_is_a_range_of_an_index() {
     let outbox = "SEARCH outbox USING INTEGER PRIMARY KEY (rowid=?)";
     let inbox = "SEARCH inbox USING INTEGER PRIMARY KEY (rowid=?)";
     for (sql, range, row) in [
-        (
-            admin::PURGE_OUTBOX,
-            "SEARCH outbox USING COVERING INDEX outbox_sent (processed_at<?)",
-            outbox,
-        ),
-        (
-            admin::PURGE_BODIES,
-            "SEARCH inbox USING INDEX inbox_bodies (processed_at<?)",
-            inbox,
-        ),
-        (
-            admin::PURGE_INBOX,
-            "SEARCH inbox USING COVERING INDEX inbox_processed (processed_at<?)",
-            inbox,
-        ),
+        (admin::PURGE_OUTBOX, "SEARCH outbox USING COVERING INDEX outbox_sent (processed_at<?)", outbox),
+        (admin::PURGE_BODIES, "SEARCH inbox USING INDEX inbox_bodies (processed_at<?)", inbox),
+        (admin::PURGE_INBOX, "SEARCH inbox USING COVERING INDEX inbox_processed (processed_at<?)", inbox),
     ] {
         assert_ordered(sql, &[range, row]).await;
     }
@@ -189,13 +144,8 @@ async fn single_rows_are_written_by_seq() {
     for sql in [admin::REQUEUE_OUTBOX, admin::DISCARD_OUTBOX] {
         assert_steps(sql, &[outbox]).await;
     }
-    for sql in [
-        admin::REQUEUE_INBOX,
-        admin::DISCARD_INBOX,
-        inbox::RETRY,
-        inbox::DEAD,
-        inbox::DEAD_AFTER_END,
-    ] {
+    for sql in [admin::REQUEUE_INBOX, admin::DISCARD_INBOX, inbox::RETRY, inbox::DEAD, inbox::DEAD_AFTER_END]
+    {
         assert_steps(sql, &[inbox]).await;
     }
 }
@@ -204,9 +154,6 @@ async fn single_rows_are_written_by_seq() {
 async fn leases_are_found_by_name() {
     for pool in databases().await {
         let plan = plan(&pool, lease::TAKE).await;
-        assert!(
-            !plan.iter().any(|step| step.starts_with("SCAN lease")),
-            "{plan:#?}"
-        );
+        assert!(!plan.iter().any(|step| step.starts_with("SCAN lease")), "{plan:#?}");
     }
 }

@@ -94,17 +94,10 @@ pub(super) fn trouble(error: &sqlx::Error) -> Trouble {
         | sqlx::Error::WorkerCrashed => true,
         _ => code(error).is_some_and(|code| {
             let primary = code & 0xff;
-            [
-                BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, FULL, CANTOPEN, PROTOCOL,
-            ]
-            .contains(&primary)
+            [BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, FULL, CANTOPEN, PROTOCOL].contains(&primary)
         }),
     };
-    if passing {
-        Trouble::Passing
-    } else {
-        Trouble::Lasting
-    }
+    if passing { Trouble::Passing } else { Trouble::Lasting }
 }
 
 /// Whether the database refuses a value, and would at every repetition.
@@ -118,9 +111,9 @@ pub(super) async fn named<T>(
     result: Result<T, StorageError>,
 ) -> Result<T, StorageError> {
     match result {
-        Err(StorageError::Database(error)) if is_missing_table(&error) => Err(StorageError::MissingTables {
-            database: file_of(conn).await,
-        }),
+        Err(StorageError::Database(error)) if is_missing_table(&error) => {
+            Err(StorageError::MissingTables { database: file_of(conn).await })
+        }
         other => other,
     }
 }
@@ -179,10 +172,7 @@ pub(super) fn memory(options: &Arc<SqliteConnectOptions>) -> Option<String> {
 /// path; what is left is the derived `Debug`, held by a test.
 fn flags(options: &SqliteConnectOptions) -> (bool, bool) {
     let text = format!("{options:?}");
-    let start = format!(
-        "SqliteConnectOptions {{ filename: {:?}, in_memory: ",
-        options.get_filename()
-    );
+    let start = format!("SqliteConnectOptions {{ filename: {:?}, in_memory: ", options.get_filename());
     let rest = text.strip_prefix(&start).unwrap_or_default();
     (rest.starts_with("true"), rest.contains(" shared_cache: true"))
 }
@@ -207,10 +197,7 @@ fn uri_path(name: &Path) -> PathBuf {
         return name.to_owned();
     };
     let path = uri.split(['?', '#']).next().unwrap_or_default();
-    let path = path
-        .strip_prefix("//localhost")
-        .or_else(|| path.strip_prefix("//"))
-        .unwrap_or(path);
+    let path = path.strip_prefix("//localhost").or_else(|| path.strip_prefix("//")).unwrap_or(path);
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
@@ -241,43 +228,22 @@ mod tests {
             "sqlite://box?mode=memory",
             "sqlite:file:box%3Fmode=memory",
         ] {
-            assert!(
-                named(url).starts_with("sqlite::memory:#"),
-                "{url} is {}",
-                named(url)
-            );
+            assert!(named(url).starts_with("sqlite::memory:#"), "{url} is {}", named(url));
         }
         assert!(memory(&Arc::new(SqliteConnectOptions::new())).is_some());
-        assert!(
-            memory(&Arc::new(
-                SqliteConnectOptions::new().filename("/a.db").in_memory(true)
-            ))
-            .is_some()
-        );
-        for url in [
-            "sqlite:memory.db",
-            "sqlite:in_memory: true.db",
-            "sqlite:///tmp/a.db?mode=rwc&cache=shared",
-        ] {
+        assert!(memory(&Arc::new(SqliteConnectOptions::new().filename("/a.db").in_memory(true))).is_some());
+        for url in
+            ["sqlite:memory.db", "sqlite:in_memory: true.db", "sqlite:///tmp/a.db?mode=rwc&cache=shared"]
+        {
             assert!(!named(url).contains('#'), "{url} is {}", named(url));
         }
     }
 
     #[test]
     fn shared_memory_has_one_name_and_private_memory_one_a_pool() {
-        assert_eq!(
-            named("sqlite://box?mode=memory"),
-            named("sqlite://box?mode=memory")
-        );
-        assert_ne!(
-            named("sqlite::memory:"),
-            named("sqlite::memory:"),
-            "sqlx numbers them"
-        );
-        let private = [
-            Arc::new(SqliteConnectOptions::new()),
-            Arc::new(SqliteConnectOptions::new()),
-        ];
+        assert_eq!(named("sqlite://box?mode=memory"), named("sqlite://box?mode=memory"));
+        assert_ne!(named("sqlite::memory:"), named("sqlite::memory:"), "sqlx numbers them");
+        let private = [Arc::new(SqliteConnectOptions::new()), Arc::new(SqliteConnectOptions::new())];
         assert_eq!(identity(&private[0]), identity(&private[0]));
         assert_ne!(identity(&private[0]), identity(&private[1]));
     }
@@ -292,9 +258,7 @@ mod tests {
             format!("sqlite:{}", here.join("src/../no such.db").display()).replace("src/../", "")
         );
         assert_eq!(
-            identity(&Arc::new(
-                SqliteConnectOptions::new().filename("file:no%20such.db?vfs=unix")
-            )),
+            identity(&Arc::new(SqliteConnectOptions::new().filename("file:no%20such.db?vfs=unix"))),
             expected
         );
     }

@@ -45,18 +45,12 @@ const LONGEST: i64 = 1 << 52;
 
 /// Milliseconds, rounded up, so that a wait is never shorter than asked for.
 pub(super) fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_nanos().div_ceil(1_000_000))
-        .unwrap_or(LONGEST)
-        .min(LONGEST)
+    i64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(LONGEST).min(LONGEST)
 }
 
 /// An instant as the tables hold it.
 pub(super) fn to_millis(time: SystemTime) -> i64 {
-    let clamped = |duration: Duration| {
-        i64::try_from(duration.as_millis())
-            .unwrap_or(LONGEST)
-            .min(LONGEST)
-    };
+    let clamped = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(LONGEST).min(LONGEST);
     match time.duration_since(UNIX_EPOCH) {
         Ok(since) => clamped(since),
         Err(before) => -clamped(before.duration()),
@@ -65,11 +59,7 @@ pub(super) fn to_millis(time: SystemTime) -> i64 {
 
 fn from_millis(millis: i64) -> SystemTime {
     let distance = Duration::from_millis(millis.unsigned_abs());
-    let time = if millis < 0 {
-        UNIX_EPOCH.checked_sub(distance)
-    } else {
-        UNIX_EPOCH.checked_add(distance)
-    };
+    let time = if millis < 0 { UNIX_EPOCH.checked_sub(distance) } else { UNIX_EPOCH.checked_add(distance) };
     time.unwrap_or(UNIX_EPOCH)
 }
 
@@ -148,10 +138,7 @@ impl<'r> Reader<'r> {
     }
 
     fn corrupt(&self, reason: &dyn std::fmt::Display) -> StorageError {
-        StorageError::Corrupt {
-            table: self.table,
-            reason: reason.to_string(),
-        }
+        StorageError::Corrupt { table: self.table, reason: reason.to_string() }
     }
 }
 
@@ -168,17 +155,9 @@ pub(super) fn outbox_row(row: &SqliteRow) -> Result<OutboxRow, StorageError> {
         created_at: row.time("created_at")?,
         deliver_at: row.time_if_any("deliver_at")?,
         expires_at: row.time_if_any("expires_at")?,
-        ..Envelope::new(
-            row.id()?,
-            row.get::<String>("event_type")?,
-            row.get::<String>("event_data")?,
-        )
+        ..Envelope::new(row.id()?, row.get::<String>("event_type")?, row.get::<String>("event_data")?)
     };
-    Ok(OutboxRow::new(
-        row.get("seq")?,
-        envelope,
-        row.get::<i64>("expired")? != 0,
-    ))
+    Ok(OutboxRow::new(row.get("seq")?, envelope, row.get::<i64>("expired")? != 0))
 }
 
 pub(super) fn inbox_row(row: &SqliteRow) -> Result<InboxRow, StorageError> {
@@ -217,22 +196,13 @@ pub(super) fn dead_row(row: &SqliteRow, table: &'static str) -> Result<DeadRow, 
         reason: row.get::<Option<String>>("last_error")?.unwrap_or_default(),
         data: row.get::<Option<Vec<u8>>>("data")?.unwrap_or_default(),
         created_at: row.time("written_at")?,
-        ..DeadRow::new(
-            row.get("seq")?,
-            row.id()?,
-            row.get("owner")?,
-            row.get("event_type")?,
-        )
+        ..DeadRow::new(row.get("seq")?, row.id()?, row.get("owner")?, row.get("event_type")?)
     })
 }
 
 pub(super) fn fence(row: &SqliteRow) -> Result<Fence, StorageError> {
     let row = Reader::new(row, "distributed_events_leases");
-    Ok(Fence::new(
-        row.get("name")?,
-        row.uuid("owner")?,
-        row.get("epoch")?,
-    ))
+    Ok(Fence::new(row.get("name")?, row.uuid("owner")?, row.get("epoch")?))
 }
 
 #[cfg(test)]
