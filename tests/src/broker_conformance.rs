@@ -2,7 +2,7 @@
 //! database, exchange events over it.
 //!
 //! A broker takes part with a type that implements [`Place`] and a call of
-//! [`broker_conformance!`](crate::broker_conformance).
+//! `broker_conformance!`.
 
 use std::future::Future;
 
