@@ -260,6 +260,47 @@ async fn an_event_ended_dead_is_told_and_runs_again_only_when_it_is_requeued() {
     assert_eq!(runs.load(Ordering::Relaxed), 2);
 }
 
+/// What a handler has set on its connection shows whether another one is given it.
+#[tokio::test]
+async fn the_connection_of_a_handler_that_was_cut_off_or_ended_the_transaction_is_not_used_again() {
+    for deed in [Deed::Commit, Deed::CommitAndHang, Deed::Behave] {
+        let database = Database::new().await;
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let sees = Arc::clone(&seen);
+        let settings = HandlerSettings::new("audit").timeout(std::time::Duration::from_millis(50));
+        let bus = quick(&database.pool)
+            .broker(LocalBroker::new())
+            .on(settings, move |event: Asked, tx, _context| {
+                let sees = Arc::clone(&sees);
+                Box::pin(async move {
+                    let size: i64 = sqlx::query_scalar("PRAGMA cache_size").fetch_one(&mut **tx).await?;
+                    sees.lock().unwrap().push(size);
+                    raw(tx, "PRAGMA cache_size = 4321").await?;
+                    if event.deed == Deed::Commit {
+                        raw(tx, "COMMIT").await?;
+                    } else if event.deed == Deed::CommitAndHang {
+                        std::future::pending::<()>().await;
+                    }
+                    Ok(())
+                })
+            })
+            .build()
+            .unwrap();
+        let events: Vec<_> = (0..8).map(|number| Asked { number, deed }).collect();
+        publish(&database.pool, &events).await;
+        let running = Running::start(bus);
+        let runs = || async { seen.lock().unwrap().clone() };
+        let seen = eventually("eight runs", runs, |seen| seen.len() >= 8).await;
+        running.stop().await.unwrap();
+        let again = seen.contains(&4321);
+        assert_eq!(
+            again,
+            deed == Deed::Behave,
+            "{deed:?}: {seen:?}; one that behaves leaves its connection to the next"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_row_that_goes_away_under_its_handlers_feet_is_left_alone() {
     for gone in ["DELETE FROM inbox", "UPDATE inbox SET status = 'discarded'"] {

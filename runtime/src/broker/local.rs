@@ -274,11 +274,21 @@ impl Broker for LocalBroker {
             events: subscription.events,
             store: store.clone(),
         });
-        // Lanes of one bus attach one after the other, and a bus that is built anew replaces what it had.
+        // Several buses of one database, and several lanes of one bus, take their events together: one that is no longer
+        // handled ends dead and is seen, one that was not delivered would be lost.
         let known = shared.subscriptions.entry(store.clone()).or_default();
         for subscription in subscriptions {
-            known.retain(|old| (&old.topic, &old.name) != (&subscription.topic, &subscription.name));
-            known.push(subscription);
+            let same = |old: &&mut LocalSubscription| {
+                (&old.topic, &old.name) == (&subscription.topic, &subscription.name)
+            };
+            match known.iter_mut().find(same) {
+                Some(old) => {
+                    old.events.extend(subscription.events);
+                    old.events.sort_unstable();
+                    old.events.dedup();
+                }
+                None => known.push(subscription),
+            }
         }
         shared.stores.insert(store, service.store);
         shared.changes += 1;

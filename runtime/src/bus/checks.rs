@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::builder::BusBuilder;
-use super::{BusError, EventBus, Inner, Served};
+use super::{BusError, EventBus, Inner, Lane, Served};
 use crate::broker::{Service, Subscription};
 use crate::inbox::bind::{BoundHandler, EventShape};
 use crate::inbox::route::Routes;
@@ -58,17 +58,22 @@ pub(super) fn build<DB: Storage>(mut builder: BusBuilder<DB>) -> Result<EventBus
     #[cfg(feature = "macros")]
     super::housekeeping::note_served(&inner);
     for lane in &inner.lanes {
-        lane.broker.attach(Service::new(Arc::clone(&store) as _, inner.subscriptions_on(&lane.name)));
+        // Lanes with one broker, or with local ones, which all record in the same tables, share what they are told: the
+        // events of one lane must not replace those of another.
+        let identity = lane.broker.identity();
+        let same = |other: &&Lane| other.broker.identity() == identity;
+        let names: Vec<_> = inner.lanes.iter().filter(same).map(|lane| lane.name.as_str()).collect();
+        lane.broker.attach(Service::new(Arc::clone(&store) as _, inner.subscriptions_on(&names)));
     }
     Ok(EventBus { inner: Arc::new(inner) })
 }
 
 impl<DB: Storage> Inner<DB> {
-    /// The subscriptions whose events come by a lane, one for each topic they stand on.
-    pub(super) fn subscriptions_on(&self, lane: &str) -> Vec<Subscription> {
+    /// The subscriptions whose events come by these lanes, one for each topic they stand on.
+    pub(super) fn subscriptions_on(&self, lanes: &[&str]) -> Vec<Subscription> {
         let mut found: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
         for served in &self.subscriptions {
-            for handler in served.routes.handlers().filter(|handler| handler.event.lane == lane) {
+            for handler in served.routes.handlers().filter(|handler| lanes.contains(&handler.event.lane)) {
                 let topic = handler.event.topic.map_or_else(|| self.default_topic.clone(), str::to_owned);
                 let names = found.entry((topic, served.name.clone())).or_default();
                 names.extend(handler.event.names().map(str::to_owned));

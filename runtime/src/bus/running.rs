@@ -131,7 +131,7 @@ impl<DB: Storage> Inner<DB> {
     fn sources(&self, served: &Served<DB>) -> Vec<(Lane, Source)> {
         let mut sources = Vec::new();
         for lane in &self.lanes {
-            for subscription in self.subscriptions_on(&lane.name) {
+            for subscription in self.subscriptions_on(&[&lane.name]) {
                 if subscription.name == served.name {
                     let source = Source::new(subscription.topic, subscription.name);
                     sources.push((lane.clone(), source.clone().dead_letters()));

@@ -1,7 +1,7 @@
 //! Holding shards: announcing oneself, taking a fair share, renewing, giving back.
 
 use std::collections::BTreeMap;
-use std::sync::PoisonError;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -17,7 +17,6 @@ use crate::telemetry::IncidentKind;
 /// The shards of one processor: idle ones here, those at work with their workers.
 #[derive(Debug)]
 pub(super) struct Holding<H> {
-    me: Instance,
     pub(super) idle: BTreeMap<u8, Shard<H>>,
     /// Proof of every shard held, also of those at work.
     fences: BTreeMap<u8, Fence>,
@@ -30,9 +29,8 @@ pub(super) struct Holding<H> {
 }
 
 impl<H> Holding<H> {
-    pub(super) fn new<DB: Storage<Horizon = H>>(core: &Core<DB>) -> Self {
+    pub(super) const fn new() -> Self {
         Self {
-            me: Instance::new(Uuid::new_v4(), core.routes.handled(&core.subscription)),
             idle: BTreeMap::new(),
             fences: BTreeMap::new(),
             renewed: BTreeMap::new(),
@@ -48,16 +46,14 @@ impl<H> Holding<H> {
     ) -> Result<(), StorageError> {
         let time = core.settings.lease_time;
         let mut conn = core.connections.write().await?;
-        let live = DB::announce(&mut conn, &self.me, time).await?;
+        let live = core.announce(&mut conn).await?;
         let mut ids: Vec<_> = live
             .iter()
             .filter(|instance| instance.serves(&core.subscription))
             .map(|instance| instance.id)
             .collect();
         ids.sort_unstable();
-        let others_lack = self.others_lack(&live, &core.subscription);
-
-        *core.live.lock().unwrap_or_else(PoisonError::into_inner) = live;
+        let others_lack = others_lack(core, &live);
 
         let asked = Instant::now();
         let fences: Vec<_> = self.fences.values().cloned().collect();
@@ -66,7 +62,7 @@ impl<H> Holding<H> {
         crash::point("lease.renewed");
         self.settle_renewal(core, &held, asked);
 
-        let rank = ids.iter().position(|id| *id == self.me.id).unwrap_or_default();
+        let rank = ids.iter().position(|id| *id == core.me.id).unwrap_or_default();
         let share = fair_share(usize::from(SHARDS), ids.len(), rank);
         if self.fences.len() > share {
             self.choose_leaving(self.fences.len() - share);
@@ -79,14 +75,6 @@ impl<H> Holding<H> {
 
         drop(conn);
         self.release_leaving(core).await
-    }
-
-    /// Whether another instance lacks something that this one handles.
-    fn others_lack(&self, live: &[Instance], subscription: &str) -> bool {
-        let lacks = |other: &Instance| {
-            self.me.handles.iter().any(|own| !other.handles(subscription, &own.event, own.version))
-        };
-        live.iter().filter(|instance| instance.serves(subscription)).any(lacks)
     }
 
     fn settle_renewal<DB: Storage<Horizon = H>>(&mut self, core: &Core<DB>, held: &[String], asked: Instant) {
@@ -211,8 +199,17 @@ impl<H> Holding<H> {
         let fences: Vec<_> = std::mem::take(&mut self.fences).into_values().collect();
         self.idle.clear();
         DB::release_leases(&mut conn, &fences).await?;
-        DB::retire(&mut conn, self.me.id).await
+        DB::retire(&mut conn, core.me.id).await
     }
+}
+
+/// Whether another instance lacks something that this one handles.
+fn others_lack<DB: Storage>(core: &Core<DB>, live: &[Instance]) -> bool {
+    let subscription = &core.subscription;
+    let lacks = |other: &Instance| {
+        core.me.handles.iter().any(|own| !other.handles(subscription, &own.event, own.version))
+    };
+    live.iter().filter(|instance| instance.serves(subscription)).any(lacks)
 }
 
 fn lease_name(subscription: &str, shard: u8) -> String {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::handler::States;
 use super::holding::Holding;
@@ -17,7 +18,7 @@ use crate::lease::renew_every;
 use crate::pace::Pace;
 use crate::retry::Backoff;
 use crate::shutdown::Shutdown;
-use crate::storage::{Connections, Storage, StorageError};
+use crate::storage::{Connections, Instance, Storage, StorageError};
 use crate::telemetry::{IncidentKind, Telemetry};
 use crate::wake;
 
@@ -41,6 +42,7 @@ impl<DB: Storage> InboxProcessor<DB> {
         telemetry: Telemetry,
     ) -> Self {
         let source = format!("inbox processor of subscription {subscription}");
+        let me = Instance::new(Uuid::new_v4(), routes.handled(&subscription));
         let core = Core {
             connections,
             subscription,
@@ -49,7 +51,8 @@ impl<DB: Storage> InboxProcessor<DB> {
             states,
             settings,
             telemetry,
-            live: Mutex::new(Vec::new()),
+            me,
+            live: Mutex::new((None, Vec::new())),
             ignores_unknown: false,
             ignored: Mutex::new(HashSet::new()),
         };
@@ -94,7 +97,7 @@ impl<DB: Storage> Run<DB> {
     fn new(core: Arc<Core<DB>>) -> Self {
         let settings = &core.settings;
         Self {
-            holding: Holding::new(&core),
+            holding: Holding::new(),
             workers: JoinSet::new(),
             at_work: HashMap::new(),
 

@@ -22,6 +22,8 @@ pub(crate) struct Shard<H> {
     /// When a row without a session is due again.
     row_due: Option<Instant>,
     sweep_at: Instant,
+    /// When it was last read.
+    pub(crate) read_at: Option<Instant>,
     /// Whether reading has come to the end since the last refresh.
     at_end: bool,
     /// When it was read to the end and all that was left had to wait for blocked sessions.
@@ -43,6 +45,7 @@ impl<H> Shard<H> {
             blocked: HashMap::new(),
             row_due: None,
             sweep_at: now + sweep,
+            read_at: None,
             at_end: false,
             all_blocked_at: None,
             foreign: false,

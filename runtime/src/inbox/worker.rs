@@ -36,8 +36,11 @@ pub(super) struct Core<DB: Storage> {
     pub(super) states: States,
     pub(super) settings: InboxSettings,
     pub(super) telemetry: Telemetry,
-    /// The live instances, as of the last renewal (rule 21).
-    pub(super) live: Mutex<Vec<Instance>>,
+    /// This instance, and what it handles.
+    pub(super) me: Instance,
+    /// The live instances, and when they were asked for (rule 21).
+    pub(super) live: Mutex<(Option<Instant>, Vec<Instance>)>,
+
     /// Event names that the subscription is declared to ignore where nobody handles them.
     pub(super) ignores_unknown: bool,
     pub(super) ignored: Mutex<HashSet<String>>,
@@ -52,6 +55,35 @@ enum Step {
 }
 
 impl<DB: Storage> Core<DB> {
+    /// Announces this instance and learns of the others.
+    pub(super) async fn announce(&self, conn: &mut DB::Connection) -> Result<Vec<Instance>, StorageError> {
+        let asked = Instant::now();
+        let live = DB::announce(conn, &self.me, self.settings.lease_time).await?;
+        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = (Some(asked), live.clone());
+        Ok(live)
+    }
+
+    /// Whether an instance that lived when the shard was read handles an event, or lives now.
+    async fn is_handled_elsewhere(
+        &self,
+        name: &str,
+        version: u32,
+        read_at: Option<Instant>,
+    ) -> Result<bool, StorageError> {
+        let handles = |live: &[Instance]| {
+            live.iter().any(|instance| instance.handles(&self.subscription, name, version))
+        };
+        let known = {
+            let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+            (live.0 >= read_at || handles(&live.1)).then(|| handles(&live.1))
+        };
+        match known {
+            Some(handled) => Ok(handled),
+            // One that has come since then must not find its events dead.
+            None => Ok(handles(&self.announce(&mut *self.connections.write().await?).await?)),
+        }
+    }
+
     /// Works through a shard until nothing eligible is left, its slice is over, or it must stop.
     pub(super) async fn work(
         self: Arc<Self>,
@@ -78,6 +110,8 @@ impl<DB: Storage> Core<DB> {
     async fn page(&self, shard: &mut Shard<DB::Horizon>, stop: &Shutdown) -> Result<bool, StorageError> {
         let blocked = shard.blocked_sessions();
         let read_at = Instant::now();
+        shard.read_at = Some(read_at);
+
         let (rows, horizon) = {
             let mut conn = self.connections.read().await?;
             if let Some(horizon) = shard.watermark.unproven().cloned()
@@ -321,13 +355,7 @@ impl<DB: Storage> Core<DB> {
     /// A row that this instance can't handle (rule 21).
     async fn unknown(&self, shard: &mut Shard<DB::Horizon>, row: &InboxRow) -> Result<Step, StorageError> {
         let (name, version) = (row.event.name.as_str(), row.event.version);
-        let elsewhere = self
-            .live
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .any(|instance| instance.handles(&self.subscription, name, version));
-        if elsewhere {
+        if self.is_handled_elsewhere(name, version, shard.read_at).await? {
             shard.block(row.event.session_id.as_deref(), Instant::now() + self.settings.sweep);
             shard.has_foreign();
             let text = format!("version {version} of {name} waits for an instance that handles it");
