@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use sqlx::Pool;
 
-pub use crate::storage::{DeadRow, DeadRowFilter, InboxCounts, OutboxCounts, StateCounts, Table};
+pub use crate::storage::{
+    DeadRow, DeadRowFilter, InboxCounts, LocalSubscription, OutboxCounts, StateCounts, Table,
+};
 use crate::storage::{Storage, StorageError};
 use crate::wake;
 
@@ -74,4 +76,25 @@ pub async fn requeue<DB: Storage>(
 /// When the database refuses.
 pub async fn discard<DB: Storage>(pool: &Pool<DB>, table: Table, seqs: &[i64]) -> Result<u64, StorageError> {
     DB::discard(&mut *pool.acquire().await?, table, seqs).await
+}
+
+/// The subscriptions to which the local broker delivers this database's events, as they were recorded in it.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn subscriptions<DB: Storage>(pool: &Pool<DB>) -> Result<Vec<LocalSubscription>, StorageError> {
+    DB::subscriptions(&mut *pool.acquire().await?).await
+}
+
+/// Forgets a subscription of a store that is gone for good, in this publisher's database, with the events that are kept
+/// for it; returns how many those were. A service that still has it records it again at its next start.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn forget_subscription<DB: Storage>(
+    pool: &Pool<DB>,
+    store: &str,
+    name: &str,
+) -> Result<u64, StorageError> {
+    DB::forget_subscription(&mut *pool.acquire().await?, store, name).await
 }

@@ -22,8 +22,13 @@ impl<H> Watermark<H> {
     }
 
     /// The horizon to be checked, if a candidate waits.
-    pub(crate) fn unproven(&self) -> Option<&H> {
-        self.candidate.as_ref().map(|(_, horizon)| horizon)
+    pub(crate) fn unproven(&mut self) -> Option<&mut H> {
+        self.candidate.as_mut().map(|(_, horizon)| horizon)
+    }
+
+    /// Whether reads go over positions that were read before.
+    pub(crate) const fn is_unproven(&self) -> bool {
+        self.candidate.is_some()
     }
 
     /// A read has seen everything visible up to here; the horizon was taken after it.
@@ -57,7 +62,7 @@ mod tests {
         watermark.seen(2, "open"); // seq 1 is missing: its transaction is open
         assert_eq!(watermark.low(), 0, "seq 1 may still commit");
         watermark.seen(9, "later"); // the older horizon is the one that can pass first
-        assert_eq!(watermark.unproven(), Some(&"open"));
+        assert_eq!(watermark.unproven(), Some(&mut "open"));
         watermark.proven();
         assert_eq!(watermark.low(), 2);
     }

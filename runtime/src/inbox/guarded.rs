@@ -1,7 +1,7 @@
 //! The guarded transaction: mark, handlers, guard, commit (SEMANTICS.md, rules 8 to 13).
 
 use std::panic::AssertUnwindSafe;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use sqlx::Transaction;
@@ -47,7 +47,9 @@ pub(crate) async fn run<DB: Storage>(
     let mut conn = connections.write().await?;
     // Unless everything went well; also when this future is dropped.
     conn.close_unless_kept();
-    let ran = run_on(&mut *conn, work).await?;
+    // A timeout of the connection's own would outlive a handler that is dropped, where the connection can't be closed.
+    let allowed = if conn.can_close() { work.timeout } else { Duration::MAX };
+    let ran = run_on(&mut *conn, work, allowed).await?;
     match ran {
         Ran::Committed | Ran::Stale => conn.keep(),
         Ran::Failed(ref error) if !error.is_timeout() => conn.keep(),
@@ -56,8 +58,13 @@ pub(crate) async fn run<DB: Storage>(
     Ok(ran)
 }
 
-async fn run_on<DB: Storage>(conn: &mut DB::Connection, work: &Work<'_, DB>) -> Result<Ran, StorageError> {
-    let mut tx = DB::begin_guarded(conn, work.timeout).await?;
+async fn run_on<DB: Storage>(
+    conn: &mut DB::Connection,
+    work: &Work<'_, DB>,
+    allowed: Duration,
+) -> Result<Ran, StorageError> {
+    let mut tx = DB::begin_guarded(conn, allowed).await?;
+    let begun = Instant::now();
     let seqs: Vec<_> = work.rows.iter().map(|(row, _)| row.seq).collect();
     let marked = DB::mark_processed(&mut tx, &seqs).await?;
     crash::point("processor.marked");
@@ -68,6 +75,8 @@ async fn run_on<DB: Storage>(conn: &mut DB::Connection, work: &Work<'_, DB>) -> 
     let handlers = AssertUnwindSafe(run_handlers(&mut tx, work)).catch_unwind();
     let (outcome, published) = wake::noting(tokio::time::timeout(work.timeout, handlers)).await;
     let result = match outcome {
+        // Its statement was ended because it was late, and that is not the database's trouble.
+        Ok(Ok(Err(_))) if begun.elapsed() > work.timeout => Err(HandlerError::timed_out(work.timeout)),
         Ok(Ok(result)) => result,
         Ok(Err(panic)) => Err(HandlerError::panicked(panic.as_ref())),
         Err(_elapsed) => Err(HandlerError::timed_out(work.timeout)),
@@ -75,11 +84,11 @@ async fn run_on<DB: Storage>(conn: &mut DB::Connection, work: &Work<'_, DB>) -> 
     let guard = match &result {
         Err(error) if error.is_timeout() => {
             // The connection may still be busy with what was cut off; then it is closed and the database rolls back.
-            tokio::time::timeout(VERDICT_WAIT, DB::close_guard(&mut tx))
+            tokio::time::timeout(VERDICT_WAIT, DB::close_guard(&mut tx, &seqs))
                 .await
                 .unwrap_or(Ok(GuardOutcome::Broken))
         }
-        _ => DB::close_guard(&mut tx).await,
+        _ => DB::close_guard(&mut tx, &seqs).await,
     }?;
     match (result, guard) {
         (Ok(()), GuardOutcome::Whole) => {

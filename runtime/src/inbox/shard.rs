@@ -19,7 +19,8 @@ pub(crate) struct Shard<H> {
     pub(crate) watermark: Watermark<H>,
     /// Sessions that wait for a retry, and until when: their rows are not read (rule 3).
     blocked: HashMap<String, Instant>,
-    /// When a row without a session is due again.
+    /// Rows without a session that wait, and when the first is due again.
+    waiting: HashSet<i64>,
     row_due: Option<Instant>,
     sweep_at: Instant,
     /// When it was last read.
@@ -43,6 +44,7 @@ impl<H> Shard<H> {
             lease,
             watermark: Watermark::new(),
             blocked: HashMap::new(),
+            waiting: HashSet::new(),
             row_due: None,
             sweep_at: now + sweep,
             read_at: None,
@@ -63,6 +65,7 @@ impl<H> Shard<H> {
             return;
         }
         self.blocked.retain(|_, until| now < *until);
+        self.waiting.clear();
         self.row_due = self.row_due.filter(|due| now < *due);
         self.sweep_at = now + sweep;
         self.read_again();
@@ -95,12 +98,15 @@ impl<H> Shard<H> {
     }
 
     /// The row's session waits until then, or the row itself where it has none.
-    pub(crate) fn block(&mut self, session: Option<&str>, until: Instant) {
-        match session {
+    pub(crate) fn block(&mut self, row: &InboxRow, until: Instant) {
+        match &row.event.session_id {
             Some(session) => {
-                self.blocked.insert(session.to_owned(), until);
+                self.blocked.insert(session.clone(), until);
             }
-            None => self.row_due = Some(self.row_due.map_or(until, |due| due.min(until))),
+            None => {
+                self.waiting.insert(row.seq);
+                self.row_due = Some(self.row_due.map_or(until, |due| due.min(until)));
+            }
         }
     }
 
@@ -110,6 +116,11 @@ impl<H> Shard<H> {
 
     pub(crate) fn blocked_sessions(&self) -> Vec<String> {
         self.blocked.keys().cloned().collect()
+    }
+
+    /// Rows that are read again only when something may have become due.
+    pub(crate) fn waiting_rows(&self) -> Vec<i64> {
+        self.waiting.iter().copied().collect()
     }
 
     /// Whether the row may be the one that its last holder died of.

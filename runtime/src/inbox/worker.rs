@@ -109,19 +109,21 @@ impl<DB: Storage> Core<DB> {
     /// Reads and runs one page; `false` when there is no more.
     async fn page(&self, shard: &mut Shard<DB::Horizon>, stop: &Shutdown) -> Result<bool, StorageError> {
         let blocked = shard.blocked_sessions();
+        let waiting = shard.waiting_rows();
         let read_at = Instant::now();
         shard.read_at = Some(read_at);
 
         let (rows, horizon) = {
             let mut conn = self.connections.read().await?;
-            if let Some(horizon) = shard.watermark.unproven().cloned()
-                && DB::has_passed(&mut conn, &horizon).await?
+            if let Some(horizon) = shard.watermark.unproven()
+                && DB::has_passed(&mut conn, horizon).await?
             {
                 shard.watermark.proven();
             }
             let query = InboxQuery::new(&self.subscription, shard.number, self.settings.page_size)
                 .after(shard.watermark.low())
-                .without(&blocked);
+                .without(&blocked)
+                .except(&waiting);
             let rows = DB::read_inbox(&mut conn, &query).await?;
             (rows, DB::horizon(&mut conn).await?)
         };
@@ -240,7 +242,7 @@ impl<DB: Storage> Core<DB> {
             return Ok(Step::Next);
         }
         if !row.due_in.is_zero() {
-            shard.block(session, Instant::now() + row.due_in.min(LONGEST_WAIT));
+            shard.block(row, Instant::now() + row.due_in.min(LONGEST_WAIT));
             return Ok(Step::Next);
         }
         if let Some(reason) = self.refusal(row) {
@@ -322,7 +324,7 @@ impl<DB: Storage> Core<DB> {
         if !ours {
             return Ok(Step::Reread);
         }
-        shard.block(row.event.session_id.as_deref(), Instant::now() + delay);
+        shard.block(row, Instant::now() + delay);
         self.telemetry.counters.retried();
         self.tell(IncidentKind::HandlerFailed, row, &format!("{reason}; trying again in {delay:.1?}"));
         Ok(Step::Next)
@@ -356,7 +358,7 @@ impl<DB: Storage> Core<DB> {
     async fn unknown(&self, shard: &mut Shard<DB::Horizon>, row: &InboxRow) -> Result<Step, StorageError> {
         let (name, version) = (row.event.name.as_str(), row.event.version);
         if self.is_handled_elsewhere(name, version, shard.read_at).await? {
-            shard.block(row.event.session_id.as_deref(), Instant::now() + self.settings.sweep);
+            shard.block(row, Instant::now() + self.settings.sweep);
             shard.has_foreign();
             let text = format!("version {version} of {name} waits for an instance that handles it");
             self.tell(IncidentKind::WaitingForInstance, row, &text);

@@ -178,12 +178,15 @@ impl<'a, DB: Storage> Leader<'a, DB> {
         }
         let mut conn = self.relay.connections.read().await?;
         if let Some(horizon) = self.watermark.unproven()
-            && DB::has_passed(&mut conn, &horizon.clone()).await?
+            && DB::has_passed(&mut conn, horizon).await?
         {
             self.watermark.proven();
         }
         let query = OutboxQuery::new(&self.relay.lane, settings.page_size);
-        let page = DB::read_outbox(&mut conn, &query.after(self.watermark.low())).await?;
+        // What is in memory already must not fill the page.
+        let dealt_with = if self.watermark.is_unproven() { self.plan.seqs() } else { Vec::new() };
+        let pending = query.after(self.watermark.low()).except(&dealt_with);
+        let page = DB::read_outbox(&mut conn, &pending).await?;
         let full = |rows: &[OutboxRow]| rows.len() >= settings.page_size as usize;
         self.at_end = !full(&page);
         if let Some(last) = page.last().map(|row| row.seq) {

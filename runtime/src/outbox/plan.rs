@@ -14,7 +14,9 @@ pub(crate) struct Plan {
     waiting: VecDeque<OutboxRow>,
     waiting_bytes: usize,
     /// Everything in memory, so that reading a row again does not send it twice.
-    known: HashSet<EventId>,
+    known: HashMap<EventId, i64>,
+    /// Rows that were read and left alone, because their topic is held or their session blocked.
+    passed_over: HashSet<i64>,
     /// Sessions with a batch under way: their next event leaves only after its outcome is known (rule 6).
     busy: HashSet<String>,
     /// Topics that can't take events, and until when they are left alone.
@@ -42,7 +44,7 @@ impl Plan {
     pub(crate) fn add(&mut self, rows: Vec<OutboxRow>, default_topic: &str, now: Instant) -> Vec<EventId> {
         let mut expired = Vec::new();
         for mut row in rows {
-            if self.known.contains(&row.envelope.id) {
+            if self.known.contains_key(&row.envelope.id) {
                 continue;
             }
             if row.expired {
@@ -60,13 +62,19 @@ impl Plan {
                 if let Some(session) = session.filter(|_| row.envelope.deliver_at.is_none()) {
                     self.blocked.insert(session.clone());
                 }
+                self.passed_over.insert(row.seq);
                 continue;
             }
-            self.known.insert(row.envelope.id);
+            self.known.insert(row.envelope.id, row.seq);
             self.waiting_bytes += row.envelope.encoded_size();
             self.waiting.push_back(row);
         }
         expired
+    }
+
+    /// The rows that reading again would bring for nothing.
+    pub(crate) fn seqs(&self) -> Vec<i64> {
+        self.known.values().chain(&self.passed_over).copied().collect()
     }
 
     /// Whether there is room for more rows: so many batches' worth, in bytes and rows.
@@ -144,6 +152,7 @@ impl Plan {
     /// Drops all waiting rows: they are read again from the start, so that order is the table's.
     pub(crate) fn clear(&mut self) {
         self.clear_waiting(|_| true);
+        self.passed_over.clear();
     }
 
     fn clear_waiting(&mut self, drops: impl Fn(&OutboxRow) -> bool) {
@@ -171,6 +180,7 @@ impl Plan {
         if released {
             // Read again in order, rows of topics that are still held block their sessions before a later row is seen.
             self.blocked.clear();
+            self.passed_over.clear();
         }
         released
     }

@@ -71,6 +71,11 @@ impl<DB: Storage> Writer<DB> {
         self.close = self.can_close;
     }
 
+    /// Whether the connection may be closed: not where the data would go with it.
+    pub(crate) const fn can_close(&self) -> bool {
+        self.can_close
+    }
+
     /// Lets the connection go back to the pool.
     pub(crate) fn keep(&mut self) {
         self.close = false;

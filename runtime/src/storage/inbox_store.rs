@@ -48,7 +48,9 @@ pub trait InboxStore: Send + Sync + Debug {
         events: &'a [IncomingEvent],
     ) -> BoxFuture<'a, Result<IngestReport, StorageError>>;
 
-    /// Records which subscriptions a store has; those it had before and has no longer are forgotten.
+    /// Adds to the recorded subscriptions of a store. None is ever taken back here: another process of the same service,
+    /// or an older version of it, may take what this one doesn't name, and what is not delivered is lost, while what
+    /// nobody handles any more ends dead and is seen.
     fn record_subscriptions<'a>(
         &'a self,
         store: &'a str,
@@ -86,6 +88,13 @@ pub trait LocalStorage: Database {
     fn subscriptions(
         conn: &mut Self::Connection,
     ) -> impl Future<Output = Result<Vec<LocalSubscription>, StorageError>> + Send;
+
+    /// Forgets a subscription of a store for good, and what it is owed; returns how many events that was.
+    fn forget_subscription(
+        conn: &mut Self::Connection,
+        store: &str,
+        name: &str,
+    ) -> impl Future<Output = Result<u64, StorageError>> + Send;
 
     /// See [`InboxStore::owe`].
     fn owe(

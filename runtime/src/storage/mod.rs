@@ -9,6 +9,10 @@ mod connections;
 mod error;
 mod inbox_store;
 mod lease;
+#[cfg(feature = "mysql")]
+pub mod mysql;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod rows;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
@@ -143,10 +147,10 @@ pub trait Storage: LeaseStorage + AdminStorage + LocalStorage {
         conn: &mut Self::Connection,
     ) -> impl Future<Output = Result<Self::Horizon, StorageError>> + Send;
 
-    /// Whether every transaction that was open at the horizon has ended.
+    /// Whether every transaction that was open at the horizon has ended; the horizon keeps what was learned meanwhile.
     fn has_passed(
         conn: &mut Self::Connection,
-        horizon: &Self::Horizon,
+        horizon: &mut Self::Horizon,
     ) -> impl Future<Output = Result<bool, StorageError>> + Send;
 
     /// Stores received events in one durable transaction, in the given order, ignoring those already there (rules 14
@@ -170,8 +174,8 @@ pub trait Storage: LeaseStorage + AdminStorage + LocalStorage {
         query: &InboxQuery<'_>,
     ) -> impl Future<Output = Result<Vec<InboxRow>, StorageError>> + Send;
 
-    /// Opens a handler's transaction and its guard (rule 8), with the timeouts that free a frozen holder's locks
-    /// (rule 10).
+    /// Opens a handler's transaction and its guard (rule 8), with the timeouts that end an endless statement and free a
+    /// frozen holder's locks (rule 10); [`Duration::MAX`] sets none.
     fn begin_guarded(
         conn: &mut Self::Connection,
         timeout: Duration,
@@ -183,9 +187,11 @@ pub trait Storage: LeaseStorage + AdminStorage + LocalStorage {
         seqs: &[i64],
     ) -> impl Future<Output = Result<u64, StorageError>> + Send;
 
-    /// Closes the guard and says whether the transaction it was opened in is still alive and whole (rules 8 and 9).
+    /// Closes the guard and says whether the transaction it was opened in, which marked these rows, is still alive and
+    /// whole (rules 8 and 9).
     fn close_guard(
         conn: &mut Self::Connection,
+        marked: &[i64],
     ) -> impl Future<Output = Result<GuardOutcome, StorageError>> + Send;
 
     /// Records what became of a handler's attempt, fenced by the lease under which it ran (rule 4); `false` when the

@@ -19,13 +19,15 @@ pub struct OutboxQuery<'a> {
     pub limit: u32,
     /// `false`: rows that were never delayed. `true`: rows whose delay is over.
     pub due: bool,
+    /// Sequence numbers that are left out, because the reader has dealt with them.
+    pub except: &'a [i64],
 }
 
 impl<'a> OutboxQuery<'a> {
     /// Rows of a lane from the beginning that were never delayed.
     #[must_use]
     pub const fn new(lane: &'a str, limit: u32) -> Self {
-        Self { lane, after: 0, limit, due: false }
+        Self { lane, after: 0, limit, due: false, except: &[] }
     }
 
     /// The same after a sequence number.
@@ -39,6 +41,13 @@ impl<'a> OutboxQuery<'a> {
     #[must_use]
     pub const fn due(mut self) -> Self {
         self.due = true;
+        self
+    }
+
+    /// The same without these rows.
+    #[must_use]
+    pub const fn except(mut self, seqs: &'a [i64]) -> Self {
+        self.except = seqs;
         self
     }
 }
@@ -206,6 +215,8 @@ pub struct InboxQuery<'a> {
     pub after: i64,
     /// Sessions whose rows are left out.
     pub blocked: &'a [String],
+    /// Sequence numbers that are left out, because the reader has dealt with them.
+    pub except: &'a [i64],
     /// At most so many.
     pub limit: u32,
 }
@@ -214,7 +225,7 @@ impl<'a> InboxQuery<'a> {
     /// Rows of a shard from the beginning.
     #[must_use]
     pub const fn new(subscription: &'a str, shard: u8, limit: u32) -> Self {
-        Self { subscription, shard, after: 0, blocked: &[], limit }
+        Self { subscription, shard, after: 0, blocked: &[], except: &[], limit }
     }
 
     /// The same after a sequence number.
@@ -228,6 +239,13 @@ impl<'a> InboxQuery<'a> {
     #[must_use]
     pub const fn without(mut self, blocked: &'a [String]) -> Self {
         self.blocked = blocked;
+        self
+    }
+
+    /// The same without these rows.
+    #[must_use]
+    pub const fn except(mut self, seqs: &'a [i64]) -> Self {
+        self.except = seqs;
         self
     }
 }

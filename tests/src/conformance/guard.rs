@@ -33,7 +33,7 @@ async fn after<F: Fixture>(fixture: &F, seq: i64, sql: &str) -> GuardOutcome {
     let mut tx = F::DB::begin_guarded(&mut *conn, TIMEOUT).await.unwrap();
     handle::<F>(&mut tx, seq).await;
     F::run(&mut *tx, sql).await.unwrap();
-    let outcome = F::DB::close_guard(&mut *tx).await.unwrap();
+    let outcome = F::DB::close_guard(&mut *tx, &[seq]).await.unwrap();
     drop(tx);
     // What sqlx believes of such a connection is wrong: the processor closes it too.
     conn.close().await.unwrap();
@@ -46,7 +46,7 @@ pub async fn a_whole_transaction_is_committed<F: Fixture>() {
     let mut conn = fixture.conn().await;
     let mut tx = F::DB::begin_guarded(&mut *conn, TIMEOUT).await.unwrap();
     handle::<F>(&mut tx, seq).await;
-    assert_eq!(F::DB::close_guard(&mut *tx).await.unwrap(), GuardOutcome::Whole);
+    assert_eq!(F::DB::close_guard(&mut *tx, &[seq]).await.unwrap(), GuardOutcome::Whole);
     tx.commit().await.unwrap();
     drop(conn);
     assert!(!is_pending(&fixture).await);
@@ -65,7 +65,7 @@ pub async fn a_rollback_takes_the_mark_back<F: Fixture>() {
     handle::<F>(&mut tx, seq).await;
     drop(tx);
     let mut tx = F::DB::begin_guarded(&mut *conn, TIMEOUT).await.unwrap();
-    assert_eq!(F::DB::close_guard(&mut *tx).await.unwrap(), GuardOutcome::Whole);
+    assert_eq!(F::DB::close_guard(&mut *tx, &[seq]).await.unwrap(), GuardOutcome::Whole);
     tx.commit().await.unwrap();
     drop(conn);
     assert!(is_pending(&fixture).await);
@@ -94,7 +94,7 @@ pub async fn an_open_savepoint_is_whole<F: Fixture>() {
     handle::<F>(&mut tx, seq).await;
     F::run(&mut *tx, "SAVEPOINT mine").await.unwrap();
     F::run(&mut *tx, "INSERT INTO charges (n) VALUES (2)").await.unwrap();
-    assert_eq!(F::DB::close_guard(&mut *tx).await.unwrap(), GuardOutcome::Whole);
+    assert_eq!(F::DB::close_guard(&mut *tx, &[seq]).await.unwrap(), GuardOutcome::Whole);
     tx.commit().await.unwrap();
     drop(conn);
     assert!(!is_pending(&fixture).await);
@@ -109,7 +109,7 @@ pub async fn a_failed_statement_never_loses_the_mark_unseen<F: Fixture>() {
     let mut tx = F::DB::begin_guarded(&mut *conn, TIMEOUT).await.unwrap();
     handle::<F>(&mut tx, seq).await;
     F::run(&mut *tx, "INSERT INTO charges (n) VALUES (1)").await.unwrap_err();
-    let outcome = F::DB::close_guard(&mut *tx).await.unwrap();
+    let outcome = F::DB::close_guard(&mut *tx, &[seq]).await.unwrap();
     match outcome {
         GuardOutcome::Whole => tx.commit().await.unwrap(),
         GuardOutcome::Broken => tx.rollback().await.unwrap(),
@@ -129,7 +129,7 @@ pub async fn a_published_event_commits_with_the_mark<F: Fixture>() {
         let mut tx = F::DB::begin_guarded(&mut *conn, TIMEOUT).await.unwrap();
         handle::<F>(&mut tx, seq).await;
         F::DB::insert_outbox(&mut *tx, &[event("charged")]).await.unwrap();
-        assert_eq!(F::DB::close_guard(&mut *tx).await.unwrap(), GuardOutcome::Whole);
+        assert_eq!(F::DB::close_guard(&mut *tx, &[seq]).await.unwrap(), GuardOutcome::Whole);
         if commit {
             tx.commit().await.unwrap();
         } else {

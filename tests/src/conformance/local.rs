@@ -18,8 +18,8 @@ async fn owed<F: Fixture>(fixture: &F, store: &str, limit: u32) -> Vec<(i64, Str
     owed.into_iter().map(|owed| (owed.seq, owed.subscription, owed.event)).collect()
 }
 
-/// What a service says last about itself counts, and nothing that others say.
-pub async fn subscriptions_are_replaced_by_store<F: Fixture>() {
+/// A process that handles less, or an older version, takes nothing away from the others of its service.
+pub async fn subscriptions_are_added_and_never_taken_back<F: Fixture>() {
     let fixture = F::fresh().await;
     let mut conn = fixture.conn().await;
     let first = [
@@ -32,13 +32,39 @@ pub async fn subscriptions_are_replaced_by_store<F: Fixture>() {
     let all = F::DB::subscriptions(&mut *conn).await.unwrap();
     assert_eq!(all.len(), 3);
     assert!(first.iter().chain(&second).all(|subscription| all.contains(subscription)), "{all:#?}");
-    let fewer = [subscription("one", "payments", "billing", &["c"])];
-    F::DB::record_subscriptions(&mut *conn, "one", &fewer).await.unwrap();
-    let all = F::DB::subscriptions(&mut *conn).await.unwrap();
-    assert_eq!(all.len(), 2);
-    assert!(fewer.iter().chain(&second).all(|subscription| all.contains(subscription)), "{all:#?}");
+    let others = [
+        subscription("one", "payments", "billing", &["c"]),
+        subscription("one", "orders", "billing", &["d", "a"]),
+    ];
+    F::DB::record_subscriptions(&mut *conn, "one", &others).await.unwrap();
     F::DB::record_subscriptions(&mut *conn, "one", &[]).await.unwrap();
-    assert_eq!(F::DB::subscriptions(&mut *conn).await.unwrap(), second);
+    let mut all = F::DB::subscriptions(&mut *conn).await.unwrap();
+    all.iter_mut().for_each(|subscription| subscription.events.sort());
+    assert_eq!(all.len(), 4);
+    let merged = subscription("one", "orders", "billing", &["a", "b\"'", "d"]);
+    let expected = [&first[1], &others[0], &merged, &second[0]];
+    assert!(expected.into_iter().all(|subscription| all.contains(subscription)), "{all:#?}");
+}
+
+/// Only an operator knows that a subscription is gone for good.
+pub async fn a_subscription_is_forgotten_with_what_it_is_owed<F: Fixture>() {
+    let fixture = F::fresh().await;
+    let mut conn = fixture.conn().await;
+    for store in ["one", "two"] {
+        let both = [
+            subscription(store, "orders", "billing", &["a"]),
+            subscription(store, "orders", "audit", &["a"]),
+        ];
+        F::DB::record_subscriptions(&mut *conn, store, &both).await.unwrap();
+        F::DB::owe(&mut *conn, store, "billing", &[incoming("x"), incoming("y")]).await.unwrap();
+        F::DB::owe(&mut *conn, store, "audit", &[incoming("z")]).await.unwrap();
+    }
+    assert_eq!(F::DB::forget_subscription(&mut *conn, "one", "billing").await.unwrap(), 2);
+    assert_eq!(F::DB::forget_subscription(&mut *conn, "one", "billing").await.unwrap(), 0);
+    let all = F::DB::subscriptions(&mut *conn).await.unwrap();
+    let left: Vec<_> = all.iter().map(|found| (found.store.as_str(), found.name.as_str())).collect();
+    assert_eq!(left, [("one", "audit"), ("two", "audit"), ("two", "billing")]);
+    assert_eq!((owed(&fixture, "one", 9).await.len(), owed(&fixture, "two", 9).await.len()), (1, 3));
 }
 
 /// In the order in which they were sent, a page at a time.

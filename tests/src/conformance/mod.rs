@@ -235,7 +235,8 @@ macro_rules! for_each_storage_case {
                 leases_are_taken_in_the_order_asked_for, only_the_holder_renews, only_the_holder_releases,
                 two_instances_never_share_a_lease, a_lane_is_bound_to_one_broker,
                 instances_live_as_long_as_announced, an_instance_from_the_future_is_dead;
-            local: subscriptions_are_replaced_by_store, owed_events_are_paid_in_order,
+            local: subscriptions_are_added_and_never_taken_back,
+                a_subscription_is_forgotten_with_what_it_is_owed, owed_events_are_paid_in_order,
                 owing_twice_is_owing_once;
             migrations: migrating_twice_changes_nothing, eight_migrate_an_empty_database_at_once,
                 missing_tables_say_what_to_do, a_migrated_database_passes_the_check,

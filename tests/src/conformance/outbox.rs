@@ -112,8 +112,8 @@ pub async fn a_late_row_is_found_by_the_sweep<F: Fixture>() {
         late.commit().await.unwrap();
         let first = pending(&fixture).await[0].seq;
         publish(&fixture, &[event("next")]).await;
-        let horizon = F::DB::horizon(&mut *conn).await.unwrap();
-        assert!(F::DB::has_passed(&mut *conn, &horizon).await.unwrap());
+        let mut horizon = F::DB::horizon(&mut *conn).await.unwrap();
+        assert!(F::DB::has_passed(&mut *conn, &mut horizon).await.unwrap());
         assert_eq!(
             bodies(&read_outbox(&fixture, OutboxQuery::new("default", 10).after(first)).await),
             ["next"]
@@ -122,8 +122,8 @@ pub async fn a_late_row_is_found_by_the_sweep<F: Fixture>() {
         publish(&fixture, &[event("next")]).await;
         let read = pending(&fixture).await;
         assert_eq!(bodies(&read), ["next"]);
-        let horizon = F::DB::horizon(&mut *conn).await.unwrap();
-        assert!(!F::DB::has_passed(&mut *conn, &horizon).await.unwrap(), "the late transaction is open");
+        let mut horizon = F::DB::horizon(&mut *conn).await.unwrap();
+        assert!(!F::DB::has_passed(&mut *conn, &mut horizon).await.unwrap(), "the late transaction is open");
         late.commit().await.unwrap();
         let above = OutboxQuery::new("default", 10).after(read[0].seq);
         assert!(read_outbox(&fixture, above).await.is_empty());

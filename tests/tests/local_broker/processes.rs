@@ -71,7 +71,25 @@ async fn a_store_that_is_attached_later_gets_what_it_is_owed() {
 }
 
 #[tokio::test]
-async fn what_a_store_subscribes_to_is_replaced_by_what_it_says_last() {
+async fn a_process_that_subscribes_to_nothing_takes_nothing_away_from_another() {
+    let [from, to] = [Database::new().await, Database::new().await];
+    let subscriber = Running::start(service(&to, &LocalBroker::new().reaching(store(&from)), "audit"));
+    let publishing = publisher(&from, &LocalBroker::new().reaching(store(&to)));
+    eventually("recorded", || recorded(&from), |found| found.len() == 1).await;
+    // The same service once more, as a process that only publishes, and the publisher's as another.
+    let publish_only = publisher(&to, &LocalBroker::new().reaching(store(&from)));
+    let second = publisher(&from, &LocalBroker::new().reaching(store(&to)));
+    publish(&to.pool, &Noted::of("s", "unheard")).await;
+    all_sent(&to).await;
+    publish_numbers(&from, 0..5).await;
+    assert_eq!(effects(&to, 5).await, texts(0..5));
+    for bus in [subscriber, publishing, publish_only, second] {
+        bus.stop().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_a_store_no_longer_subscribes_to_is_delivered_until_it_is_forgotten() {
     let [from, to] = [Database::new().await, Database::new().await];
     let first = LocalBroker::new().reaching(store(&from));
     let running = Running::start(service(&to, &first, "old"));
@@ -79,12 +97,18 @@ async fn what_a_store_subscribes_to_is_replaced_by_what_it_says_last() {
     running.stop().await.unwrap();
     let second = LocalBroker::new().reaching(store(&from));
     let running = Running::start(service(&to, &second, "new"));
-    let expected = vec![("events".to_owned(), "new".to_owned(), vec!["test.noted".to_owned()])];
-    eventually("replaced", || recorded(&from), |found| *found == expected).await;
+    eventually("recorded", || recorded(&from), |found| found.len() == 2).await;
     let publishing = publisher(&from, &LocalBroker::new().reaching(store(&to)));
     publish_numbers(&from, 0..3).await;
     assert_eq!(effects(&to, 3).await, texts(0..3));
-    assert_eq!(to.number("SELECT COUNT(*) FROM inbox WHERE subscription <> 'new'").await, 0);
+    let of_old = "SELECT COUNT(*) FROM inbox WHERE subscription = 'old' AND status = 'pending'";
+    eventually("kept for it", || to.number(of_old), |count| *count == 3).await;
+    let known = admin::subscriptions(&from.pool).await.unwrap();
+    let old = known.iter().find(|known| known.name == "old").unwrap();
+    admin::forget_subscription(&from.pool, &old.store, &old.name).await.unwrap();
+    publish_numbers(&from, 3..5).await;
+    assert_eq!(effects(&to, 5).await, texts(0..5));
+    assert_eq!(to.number(of_old).await, 3);
     publishing.stop().await.unwrap();
     running.stop().await.unwrap();
 }

@@ -68,7 +68,7 @@ async fn insert_or_rollback_is_seen_by_the_guard() {
     File::run(&mut tx, "INSERT INTO charges (n) VALUES (1)").await.unwrap();
     File::run(&mut tx, "INSERT OR ROLLBACK INTO charges (n) VALUES (1)").await.unwrap_err();
     File::run(&mut tx, "INSERT INTO charges (n) VALUES (7)").await.unwrap();
-    assert_eq!(Sqlite::close_guard(&mut tx).await.unwrap(), GuardOutcome::Ended);
+    assert_eq!(Sqlite::close_guard(&mut tx, &[]).await.unwrap(), GuardOutcome::Ended);
     drop(tx);
     conn.close().await.unwrap();
     assert_eq!(inbox_of(&file, "s").await.len(), 1);
@@ -85,7 +85,7 @@ async fn a_failed_statement_leaves_the_transaction_whole() {
     File::run(&mut tx, "INSERT INTO charges (n) VALUES (1)").await.unwrap();
     File::run(&mut tx, "INSERT INTO charges (n) VALUES (1)").await.unwrap_err();
     File::run(&mut tx, "no statement at all").await.unwrap_err();
-    assert_eq!(Sqlite::close_guard(&mut tx).await.unwrap(), GuardOutcome::Whole);
+    assert_eq!(Sqlite::close_guard(&mut tx, &[]).await.unwrap(), GuardOutcome::Whole);
     tx.commit().await.unwrap();
     drop(conn);
     assert_eq!(file.number("SELECT count(*) FROM charges").await, 1);

@@ -16,7 +16,8 @@ pub(super) const READ: &str = concat!(
     inbox_columns!(),
     " FROM inbox INDEXED BY inbox_pending ",
     "WHERE subscription = ?1 AND shard = ?2 AND status = 'pending' AND seq > ?3 ",
-    "AND (session_id IS NULL OR session_id NOT IN (SELECT value FROM json_each(?4))) ORDER BY seq LIMIT ?5"
+    "AND (session_id IS NULL OR session_id NOT IN (SELECT value FROM json_each(?4))) ",
+    "AND seq NOT IN (SELECT value FROM json_each(?6)) ORDER BY seq LIMIT ?5"
 );
 
 pub(super) const MARK_PROCESSED: &str = concat!(
@@ -73,6 +74,7 @@ pub(super) async fn read(
         .bind(query.after)
         .bind(json(query.blocked)?)
         .bind(i64::from(query.limit))
+        .bind(json_numbers(query.except))
         .fetch_all(conn)
         .await?;
     rows.iter().map(row::inbox_row).collect()

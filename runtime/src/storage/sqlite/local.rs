@@ -17,13 +17,10 @@ pub(super) async fn record_subscriptions(
     subscriptions: &[LocalSubscription],
 ) -> Result<(), StorageError> {
     let mut tx = begin(conn).await?;
-    sqlx::query("DELETE FROM distributed_events_subscriptions WHERE store = ?1")
-        .bind(store)
-        .execute(&mut *tx)
-        .await?;
     for subscription in subscriptions {
-        let sql = "INSERT OR REPLACE INTO distributed_events_subscriptions (store, topic, name, events) \
-            VALUES (?1, ?2, ?3, ?4)";
+        let sql = "INSERT INTO distributed_events_subscriptions (store, topic, name, events) VALUES (?1, ?2, ?3, ?4) \
+            ON CONFLICT (store, topic, name) DO UPDATE SET events = (SELECT json_group_array(value) FROM \
+            (SELECT value FROM json_each(events) UNION SELECT value FROM json_each(excluded.events)))";
         sqlx::query(sql)
             .bind(store)
             .bind(&subscription.topic)
@@ -53,6 +50,27 @@ pub(super) async fn subscriptions(
             })
         })
         .collect()
+}
+
+pub(super) async fn forget_subscription(
+    conn: &mut SqliteConnection,
+    store: &str,
+    name: &str,
+) -> Result<u64, StorageError> {
+    let mut tx = begin(conn).await?;
+    sqlx::query("DELETE FROM distributed_events_subscriptions WHERE store = ?1 AND name = ?2")
+        .bind(store)
+        .bind(name)
+        .execute(&mut *tx)
+        .await?;
+    let owed = sqlx::query("DELETE FROM distributed_events_owed WHERE store = ?1 AND subscription = ?2")
+        .bind(store)
+        .bind(name)
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
+    tx.commit().await?;
+    Ok(owed)
 }
 
 pub(super) async fn owe(

@@ -104,7 +104,7 @@ impl Storage for Sqlite {
         Ok(())
     }
 
-    async fn has_passed(_conn: &mut SqliteConnection, _horizon: &()) -> Result<bool, StorageError> {
+    async fn has_passed(_conn: &mut SqliteConnection, _horizon: &mut ()) -> Result<bool, StorageError> {
         Ok(true)
     }
 
@@ -136,9 +136,9 @@ impl Storage for Sqlite {
 
     async fn begin_guarded(
         conn: &mut SqliteConnection,
-        _timeout: Duration,
+        timeout: Duration,
     ) -> Result<Transaction<'_, Self>, StorageError> {
-        guard::begin(conn).await
+        guard::begin(conn, timeout).await
     }
 
     async fn mark_processed(conn: &mut SqliteConnection, seqs: &[i64]) -> Result<u64, StorageError> {
@@ -146,7 +146,7 @@ impl Storage for Sqlite {
         named(conn, result).await
     }
 
-    async fn close_guard(conn: &mut SqliteConnection) -> Result<GuardOutcome, StorageError> {
+    async fn close_guard(conn: &mut SqliteConnection, _marked: &[i64]) -> Result<GuardOutcome, StorageError> {
         guard::close(conn).await
     }
 
@@ -266,6 +266,15 @@ impl LocalStorage for Sqlite {
 
     async fn subscriptions(conn: &mut SqliteConnection) -> Result<Vec<LocalSubscription>, StorageError> {
         let result = local::subscriptions(conn).await;
+        named(conn, result).await
+    }
+
+    async fn forget_subscription(
+        conn: &mut SqliteConnection,
+        store: &str,
+        name: &str,
+    ) -> Result<u64, StorageError> {
+        let result = local::forget_subscription(conn, store, name).await;
         named(conn, result).await
     }
 

@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteArguments;
 use sqlx::{AssertSqlSafe, Sqlite, SqliteConnection};
 
 use super::pool::{BUSY, BUSY_SNAPSHOT, code};
-use super::row::{self, json, json_ids, millis, outbox_columns, to_millis};
+use super::row::{self, json, json_ids, json_numbers, millis, outbox_columns, to_millis};
 use crate::envelope::EventId;
 use crate::storage::{Delivery, NewEvent, OutboxQuery, OutboxRow, SentRows, StorageError};
 
@@ -28,7 +28,8 @@ pub(super) const READ: &str = concat!(
     "SELECT ",
     outbox_columns!(),
     " FROM outbox INDEXED BY outbox_pending ",
-    "WHERE lane = ?1 AND status = 'pending' AND deliver_at IS NULL AND seq > ?2 ORDER BY seq LIMIT ?3"
+    "WHERE lane = ?1 AND status = 'pending' AND deliver_at IS NULL AND seq > ?2 ",
+    "AND seq NOT IN (SELECT value FROM json_each(?4)) ORDER BY seq LIMIT ?3"
 );
 
 /// Pages go on after a row by when it was due; after a row that is gone they begin again, which misses nothing.
@@ -39,6 +40,7 @@ pub(super) const READ_DUE: &str = concat!(
     "WHERE lane = ?1 AND status = 'pending' AND deliver_at IS NOT NULL AND deliver_at <= ",
     now!(),
     " AND (deliver_at, seq) > (coalesce((SELECT deliver_at FROM outbox WHERE seq = ?2), 0), ?2) ",
+    "AND seq NOT IN (SELECT value FROM json_each(?4)) ",
     "ORDER BY deliver_at, seq LIMIT ?3"
 );
 
@@ -174,6 +176,7 @@ pub(super) async fn read(
         .bind(query.lane)
         .bind(query.after)
         .bind(i64::from(query.limit))
+        .bind(json_numbers(query.except))
         .fetch_all(conn)
         .await?;
     rows.iter().map(row::outbox_row).collect()
