@@ -3,6 +3,7 @@
 pub mod broker_conformance;
 pub mod conformance;
 pub mod eventually;
+pub mod fixtures;
 pub mod memory_broker;
 pub mod service;
 

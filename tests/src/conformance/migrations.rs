@@ -5,7 +5,7 @@ use std::time::Duration;
 use distributed_events::EventId;
 use distributed_events::storage::{
     AdminStorage, Attempt, DeadRowFilter, Fence, InboxQuery, Instance, LeaseStorage, LocalStorage,
-    OutboxQuery, PoolSettings, Retention, SentRows, Storage, StorageError, Table, Verdict,
+    LocalSubscription, OutboxQuery, PoolSettings, Retention, SentRows, Storage, StorageError, Table, Verdict,
 };
 use uuid::Uuid;
 
@@ -76,7 +76,14 @@ pub async fn missing_tables_say_what_to_do<F: Fixture>() {
     check("requeue", F::DB::requeue(conn, inbox, &[1], time).await.err());
     check("discard", F::DB::discard(conn, inbox, &[1]).await.err());
     check("subscriptions", F::DB::subscriptions(conn).await.err());
-    check("record_subscriptions", F::DB::record_subscriptions(conn, "store", &[]).await.err());
+    let subscription = LocalSubscription {
+        topic: "t".to_owned(),
+        name: SUBSCRIPTION.to_owned(),
+        events: Vec::new(),
+        store: "store".to_owned(),
+    };
+    check("record_subscriptions", F::DB::record_subscriptions(conn, "store", &[subscription]).await.err());
+    check("forget_subscription", F::DB::forget_subscription(conn, "store", SUBSCRIPTION).await.err());
     check("owe", F::DB::owe(conn, "store", SUBSCRIPTION, &[of_session("s", "1")]).await.err());
     check("owed", F::DB::owed(conn, "store", 1).await.err());
     check("paid", F::DB::paid(conn, &[1]).await.err());

@@ -120,11 +120,11 @@ async fn the_library_pool_has_its_own_settings() {
     assert_eq!(File::numbers(&mut conn, "PRAGMA busy_timeout").await, [1_234]);
     assert_eq!(File::numbers(&mut conn, "PRAGMA foreign_keys").await, [0], "the user's choice");
     drop(conn);
-    let missing = file.options().filename(file.folder.path().join("missing.db")).create_if_missing(true);
+    let missing = file.options().filename(file.folder().join("missing.db")).create_if_missing(true);
     let nowhere = SqlitePoolOptions::new().connect_lazy_with(missing);
     let error = Sqlite::open(&nowhere, &PoolSettings::new(1, Duration::from_secs(1))).await.unwrap_err();
     assert!(passes(&error), "{error:?}");
-    assert!(!file.folder.path().join("missing.db").exists(), "a wrong path makes no second database");
+    assert!(!file.folder().join("missing.db").exists(), "a wrong path makes no second database");
 }
 
 /// A file in another mode is said, and one that was is switched by the migration.
