@@ -2,10 +2,11 @@
 
 use distributed_events::{DistributedEvent, EventContext, HandlerError, State, event_handler};
 use serde::{Deserialize, Serialize};
-use sqlx::{Sqlite, SqlitePool, Transaction};
+use sqlx::{Pool, Transaction};
 
-use crate::ordering::OrderPlaced;
-use crate::{Failure, report};
+use super::ordering::OrderPlaced;
+use super::{Db, report, sql};
+use crate::Failure;
 
 #[derive(DistributedEvent, Serialize, Deserialize)]
 #[event(name = "billing.card-charged", topic = "payments", session = order_id)]
@@ -14,9 +15,9 @@ pub(crate) struct CardCharged {
     pub(crate) cents: i64,
 }
 
-pub(crate) async fn create_tables(pool: &SqlitePool) -> Result<(), Failure> {
+pub(crate) async fn create_tables(pool: &Pool<Db>) -> Result<(), Failure> {
     // No unique key on order_id, on purpose: a charge made twice must show.
-    sqlx::query("CREATE TABLE IF NOT EXISTS charges (order_id INTEGER NOT NULL, cents INTEGER NOT NULL)")
+    sqlx::query("CREATE TABLE IF NOT EXISTS charges (order_id BIGINT NOT NULL, cents BIGINT NOT NULL)")
         .execute(pool)
         .await?;
     Ok(())
@@ -25,7 +26,7 @@ pub(crate) async fn create_tables(pool: &SqlitePool) -> Result<(), Failure> {
 #[event_handler(subscription = "billing")]
 async fn charge_card(
     order: OrderPlaced,
-    tx: &mut Transaction<'_, Sqlite>,
+    tx: &mut Transaction<'_, Db>,
     context: &EventContext,
     State(latencies): State<report::Latencies>,
 ) -> Result<(), HandlerError> {
@@ -35,7 +36,7 @@ async fn charge_card(
     if order.card == "busy" && context.attempt() == 1 {
         return Err("the bank is busy".into()); // tried again, with backoff
     }
-    sqlx::query("INSERT INTO charges (order_id, cents) VALUES (?, ?)")
+    sqlx::query(sql("INSERT INTO charges (order_id, cents) VALUES ($1, $2)"))
         .bind(order.order_id)
         .bind(order.total_cents)
         .execute(&mut **tx)

@@ -2,21 +2,22 @@
 //! it ends `reconciled: yes`.
 //!
 //!     cargo run --example quickstart [-- --input ORDERS.ndjson --data DIRECTORY]
+//!     cargo run --example quickstart --features postgres -- --postgres URL
+//!     cargo run --example quickstart --features mysql -- --mysql URL
 //!
-//! `ordering.rs` and `billing.rs` are the two services, each with a database of its own; `report.rs` only counts.
+//! `ordering.rs` and `billing.rs` are the two services, each with a database of its own; `exchange.rs` runs them;
+//! `report.rs` only counts.
 
-mod billing;
-mod ordering;
-mod report;
+#![allow(clippy::duplicate_mod, reason = "the services are compiled once for each database")]
 
-use std::path::{Path, PathBuf};
+#[cfg(feature = "mysql")]
+mod mysql;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod sqlite;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
-
-use distributed_events::{EventBus, InboxSettings, LocalBroker, OutboxSettings, RetryPolicy};
-use sqlx::SqlitePool;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use tokio::sync::watch;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -40,88 +41,38 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<bool, Failure> {
     let arguments = Arguments::parse()?;
-    std::fs::create_dir_all(&arguments.data)
-        .map_err(|error| format!("the directory {} can't be made: {error}", arguments.data.display()))?;
-    let ordering_db = open(&arguments.data.join("ordering.db")).await?;
-    let billing_db = open(&arguments.data.join("billing.db")).await?;
-    ordering::create_tables(&ordering_db).await?;
-    billing::create_tables(&billing_db).await?;
-    EventBus::migrate(&ordering_db).await?;
-    EventBus::migrate(&billing_db).await?;
-
-    // Short leases, so that a run after a `kill -9` need not wait long for the dead run's shards.
-    let inbox = InboxSettings::default()
-        .lease_time(Duration::from_secs(2))
-        .handler_timeout(Duration::from_millis(400))
-        .retry(RetryPolicy::default().attempts(5).initial(Duration::from_millis(50)));
-    let outbox = OutboxSettings::default().lease_time(Duration::from_secs(2));
-    let latencies = report::Latencies::default();
-
-    let broker = LocalBroker::new();
-    let ordering = EventBus::builder(ordering_db.clone())
-        .broker(broker.clone())
-        .inbox(inbox.clone())
-        .outbox(outbox.clone())
-        .discovered_handlers_of("ordering")
-        .build()?;
-    let billing = EventBus::builder(billing_db.clone())
-        .broker(broker)
-        .inbox(inbox)
-        .outbox(outbox)
-        .state(latencies.clone())
-        .discovered_handlers_of("billing")
-        .build()?;
-
-    let (stop, stopped) = watch::channel(false);
-    let until_stopped = || {
-        let mut stopped = stopped.clone();
-        async move {
-            let _gone = stopped.wait_for(|stopped| *stopped).await;
-        }
-    };
-    let loops =
-        async { tokio::try_join!(ordering.run_until(until_stopped()), billing.run_until(until_stopped())) };
-    let work = async {
-        let published = ordering::place_orders(&ordering, &ordering_db, arguments.input(), &latencies).await;
-        if published.is_ok() {
-            report::wait_until_settled(&ordering_db, &billing_db).await?;
-        }
-        published
-    };
-    let shown = async {
-        let published = tokio::select! {
-            published = work => published,
-            never = report::progress(&ordering, &billing) => match never {},
-        };
-        stop.send_replace(true);
-        published
-    };
-    let (loops, published) = tokio::join!(loops, shown);
-    loops?;
-    report::print(&ordering_db, &billing_db, published?, &ordering.stats(), &billing.stats(), &latencies)
-        .await
-}
-
-/// WAL and FULL: what is committed survives a power cut.
-async fn open(path: &Path) -> Result<SqlitePool, Failure> {
-    let options = SqliteConnectOptions::new()
-        .filename(path)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full);
-    SqlitePool::connect_with(options)
-        .await
-        .map_err(|error| format!("the database {} can't be opened: {error}", path.display()).into())
+    let input = arguments.input.as_deref().unwrap_or(include_str!("orders.ndjson"));
+    match &arguments.place {
+        Place::Directory(path) => sqlite::run(path, input).await,
+        #[cfg(feature = "postgres")]
+        Place::Postgres(url) => postgres::run(url, input).await,
+        #[cfg(feature = "mysql")]
+        Place::Mysql(url) => mysql::run(url, input).await,
+        #[allow(unreachable_patterns, reason = "with all features there is no other")]
+        Place::Postgres(_) | Place::Mysql(_) => Err(
+            "built without that database: add `--features postgres` or `--features mysql` before the `--`"
+                .into(),
+        ),
+    }
 }
 
 struct Arguments {
     input: Option<String>,
-    data: PathBuf,
+    place: Place,
+}
+
+/// Where the two databases are.
+enum Place {
+    Directory(PathBuf),
+    #[cfg(feature = "postgres")]
+    Postgres(String),
+    #[cfg(feature = "mysql")]
+    Mysql(String),
 }
 
 impl Arguments {
     fn parse() -> Result<Self, Failure> {
-        let mut parsed = Self { input: None, data: PathBuf::from("quickstart-data") };
+        let mut parsed = Self { input: None, place: Place::Directory(PathBuf::from("quickstart-data")) };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
@@ -132,19 +83,26 @@ impl Arguments {
                         .map_err(|error| format!("{path} can't be read: {error}"))?;
                     parsed.input = Some(text);
                 }
-                "--data" => parsed.data = PathBuf::from(value()?),
+                "--data" => parsed.place = Place::Directory(PathBuf::from(value()?)),
+                #[cfg(feature = "postgres")]
+                "--postgres" => parsed.place = Place::Postgres(value()?),
+                #[cfg(feature = "mysql")]
+                "--mysql" => parsed.place = Place::Mysql(value()?),
+                "--postgres" | "--mysql" => {
+                    let feature = word.trim_start_matches('-');
+                    return Err(format!(
+                        "this was built without {word}; run `cargo run --example quickstart --features {feature} -- {word} URL`"
+                    )
+                    .into());
+                }
                 _ => {
                     return Err(format!(
-                        "unknown argument {word}; usage: quickstart [--input FILE] [--data DIRECTORY]"
+                        "unknown argument {word}; usage: quickstart [--input FILE] [--data DIRECTORY | --postgres URL | --mysql URL]"
                     )
                     .into());
                 }
             }
         }
         Ok(parsed)
-    }
-
-    fn input(&self) -> &str {
-        self.input.as_deref().unwrap_or(include_str!("orders.ndjson"))
     }
 }

@@ -1,11 +1,13 @@
 //! The ordering service: writes each order and its event in one transaction, and marks orders paid when billing says so.
 
+use distributed_events::storage::Storage as _;
 use distributed_events::{DistributedEvent, EventBus, HandlerError, event_handler};
 use serde::{Deserialize, Serialize};
-use sqlx::{Sqlite, SqlitePool, Transaction};
+use sqlx::{Pool, Transaction};
 
-use crate::billing::CardCharged;
-use crate::{Failure, report};
+use super::billing::CardCharged;
+use super::{Db, report, sql};
+use crate::Failure;
 
 #[derive(DistributedEvent, Serialize, Deserialize)]
 #[event(name = "ordering.order-placed", topic = "orders", session = order_id)]
@@ -15,10 +17,10 @@ pub(crate) struct OrderPlaced {
     pub(crate) card: String,
 }
 
-pub(crate) async fn create_tables(pool: &SqlitePool) -> Result<(), Failure> {
+pub(crate) async fn create_tables(pool: &Pool<Db>) -> Result<(), Failure> {
     sqlx::query(
-        "CREATE TABLE IF NOT EXISTS orders (order_id INTEGER PRIMARY KEY, total_cents INTEGER NOT NULL,
-            card TEXT NOT NULL, paid_cents INTEGER NOT NULL DEFAULT 0, payments INTEGER NOT NULL DEFAULT 0)",
+        "CREATE TABLE IF NOT EXISTS orders (order_id BIGINT PRIMARY KEY, total_cents BIGINT NOT NULL,
+            card VARCHAR(20) NOT NULL, paid_cents BIGINT NOT NULL DEFAULT 0, payments BIGINT NOT NULL DEFAULT 0)",
     )
     .execute(pool)
     .await?;
@@ -35,8 +37,8 @@ pub(crate) struct Placed {
 
 /// Reads orders, one JSON object a line. An order that an earlier run has written is not written again.
 pub(crate) async fn place_orders(
-    bus: &EventBus<Sqlite>,
-    pool: &SqlitePool,
+    bus: &EventBus<Db>,
+    pool: &Pool<Db>,
     input: &str,
     latencies: &report::Latencies,
 ) -> Result<Placed, Failure> {
@@ -50,19 +52,18 @@ pub(crate) async fn place_orders(
                 continue;
             }
         };
-        let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
-        let new = sqlx::query(
-            "INSERT INTO orders (order_id, total_cents, card) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-        )
-        .bind(order.order_id)
-        .bind(order.total_cents)
-        .bind(&order.card)
-        .execute(&mut *tx)
-        .await?;
-        if new.rows_affected() == 0 {
+        let mut tx = pool.begin_with(Db::BEGIN).await?;
+        let known = sqlx::query(sql("SELECT 1 FROM orders WHERE order_id = $1")).bind(order.order_id);
+        if known.fetch_optional(&mut *tx).await?.is_some() {
             placed.known += 1;
             continue;
         }
+        sqlx::query(sql("INSERT INTO orders (order_id, total_cents, card) VALUES ($1, $2, $3)"))
+            .bind(order.order_id)
+            .bind(order.total_cents)
+            .bind(&order.card)
+            .execute(&mut *tx)
+            .await?;
         order.publish(&mut tx).await?;
         bus.commit(tx).await?;
         latencies.committed(order.order_id);
@@ -72,12 +73,14 @@ pub(crate) async fn place_orders(
 }
 
 #[event_handler(subscription = "ordering")]
-async fn mark_paid(event: CardCharged, tx: &mut Transaction<'_, Sqlite>) -> Result<(), HandlerError> {
+async fn mark_paid(event: CardCharged, tx: &mut Transaction<'_, Db>) -> Result<(), HandlerError> {
     // Counted, not set: handling an event twice would show.
-    sqlx::query("UPDATE orders SET paid_cents = paid_cents + ?, payments = payments + 1 WHERE order_id = ?")
-        .bind(event.cents)
-        .bind(event.order_id)
-        .execute(&mut **tx)
-        .await?;
+    sqlx::query(sql(
+        "UPDATE orders SET paid_cents = paid_cents + $1, payments = payments + 1 WHERE order_id = $2",
+    ))
+    .bind(event.cents)
+    .bind(event.order_id)
+    .execute(&mut **tx)
+    .await?;
     Ok(())
 }

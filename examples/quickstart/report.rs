@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use distributed_events::admin::{self, DeadRowFilter, Table};
 use distributed_events::{EventBus, Stats};
-use sqlx::{Sqlite, SqlitePool};
+use sqlx::Pool;
 
+use super::Db;
+use super::ordering::Placed;
 use crate::Failure;
-use crate::ordering::Placed;
 
 /// How long events took from the publisher's commit to the end of their handler.
 #[derive(Clone, Default)]
@@ -47,10 +48,7 @@ impl Latencies {
 }
 
 /// Shows on a terminal what is going on, until it is dropped.
-pub(crate) async fn progress(
-    ordering: &EventBus<Sqlite>,
-    billing: &EventBus<Sqlite>,
-) -> std::convert::Infallible {
+pub(crate) async fn progress(ordering: &EventBus<Db>, billing: &EventBus<Db>) -> std::convert::Infallible {
     let live = std::io::stderr().is_terminal();
     loop {
         if live {
@@ -63,10 +61,7 @@ pub(crate) async fn progress(
 }
 
 /// Waits until no event is on its way: looking along the way an event takes, none can slip past.
-pub(crate) async fn wait_until_settled(
-    ordering_db: &SqlitePool,
-    billing_db: &SqlitePool,
-) -> Result<(), Failure> {
+pub(crate) async fn wait_until_settled(ordering_db: &Pool<Db>, billing_db: &Pool<Db>) -> Result<(), Failure> {
     loop {
         let mut waiting = 0;
         for (outbox, inbox) in [(ordering_db, billing_db), (billing_db, ordering_db)] {
@@ -85,8 +80,8 @@ pub(crate) async fn wait_until_settled(
 
 /// Prints the table and the reconciliation; `false` when the books don't agree.
 pub(crate) async fn print(
-    ordering_db: &SqlitePool,
-    billing_db: &SqlitePool,
+    ordering_db: &Pool<Db>,
+    billing_db: &Pool<Db>,
     placed: Placed,
     ordering: &Stats,
     billing: &Stats,
@@ -127,13 +122,14 @@ pub(crate) async fn print(
 
 /// Compares the business tables of the two services, and nothing else: every order that can be paid is paid once, by one
 /// charge of the same amount.
-async fn reconcile(ordering_db: &SqlitePool, billing_db: &SqlitePool) -> Result<Vec<String>, Failure> {
-    let charges: Vec<(i64, i64, i64)> =
-        sqlx::query_as("SELECT order_id, COUNT(*), SUM(cents) FROM charges GROUP BY order_id")
-            .fetch_all(billing_db)
-            .await?;
-    let mut charges: HashMap<i64, (i64, i64)> =
-        charges.into_iter().map(|(id, count, cents)| (id, (count, cents))).collect();
+async fn reconcile(ordering_db: &Pool<Db>, billing_db: &Pool<Db>) -> Result<Vec<String>, Failure> {
+    let mut charges: HashMap<i64, (i64, i64)> = HashMap::new();
+    let made: Vec<(i64, i64)> =
+        sqlx::query_as("SELECT order_id, cents FROM charges").fetch_all(billing_db).await?;
+    for (id, cents) in made {
+        let (count, sum) = charges.entry(id).or_default();
+        (*count, *sum) = (*count + 1, *sum + cents);
+    }
     let orders: Vec<(i64, i64, String, i64, i64)> = sqlx::query_as(
         "SELECT order_id, total_cents, card, paid_cents, payments FROM orders ORDER BY order_id",
     )

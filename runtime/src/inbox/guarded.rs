@@ -29,6 +29,8 @@ pub(crate) enum Ran {
     Ended(String),
     /// The row was not pending any more: another has dealt with it.
     Stale,
+    /// Another transaction holds the row, perhaps one of a holder that is frozen; no handler has run.
+    Held,
 }
 
 /// Events to be handled in one transaction, with their routes.
@@ -51,7 +53,7 @@ pub(crate) async fn run<DB: Storage>(
     let allowed = if conn.can_close() { work.timeout } else { Duration::MAX };
     let ran = run_on(&mut *conn, work, allowed).await?;
     match ran {
-        Ran::Committed | Ran::Stale => conn.keep(),
+        Ran::Committed | Ran::Stale | Ran::Held => conn.keep(),
         Ran::Failed(ref error) if !error.is_timeout() => conn.keep(),
         _ => {}
     }
@@ -66,7 +68,17 @@ async fn run_on<DB: Storage>(
     let mut tx = DB::begin_guarded(conn, allowed).await?;
     let begun = Instant::now();
     let seqs: Vec<_> = work.rows.iter().map(|(row, _)| row.seq).collect();
-    let marked = DB::mark_processed(&mut tx, &seqs).await?;
+    let marked = match DB::mark_processed(&mut tx, &seqs).await {
+        Ok(marked) => marked,
+        // The database has answered, so it is this row that can't be had and not the connection.
+        Err(StorageError::Database(error @ sqlx::Error::Database(_)))
+            if DB::trouble(&error) == Trouble::Passing =>
+        {
+            tx.rollback().await?;
+            return Ok(Ran::Held);
+        }
+        Err(error) => return Err(error),
+    };
     crash::point("processor.marked");
     if marked != seqs.len() as u64 {
         tx.rollback().await?;

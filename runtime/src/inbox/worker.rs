@@ -220,7 +220,7 @@ impl<DB: Storage> Core<DB> {
                 }
                 return Ok(Step::Next);
             }
-            Ran::Failed(_) | Ran::Trouble(_) => {}
+            Ran::Failed(_) | Ran::Trouble(_) | Ran::Held => {}
         }
         for row in rows {
             if !shard.is_blocked(row.event.session_id.as_deref())
@@ -280,6 +280,11 @@ impl<DB: Storage> Core<DB> {
                 Step::Next
             }
             Ran::Stale => Step::Reread,
+            // Its session waits and no other does; nothing is written, since the row can't be (rule 3).
+            Ran::Held => {
+                shard.block(row, Instant::now() + TROUBLE_WAIT);
+                return Ok(Step::Next);
+            }
             Ran::Ended(reason) => {
                 self.end_dead(shard, row, &reason, Verdict::DeadAfterEnd, 1 - counted).await?
             }
