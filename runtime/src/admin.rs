@@ -15,12 +15,13 @@
 use std::time::Duration;
 
 use sqlx::Pool;
+use uuid::Uuid;
 
 pub use crate::storage::{
     DeadRow, DeadRowFilter, InboxCounts, LocalSubscription, OutboxCounts, StateCounts, Table,
 };
 use crate::storage::{Storage, StorageError};
-use crate::wake;
+use crate::wake::{self, Hint};
 
 /// Counts the outbox: pending and dead rows by lane, with the age of the oldest pending row.
 ///
@@ -61,11 +62,15 @@ pub async fn requeue<DB: Storage>(
     seqs: &[i64],
     delay: Duration,
 ) -> Result<u64, StorageError> {
-    let count = DB::requeue(&mut *pool.acquire().await?, table, seqs, delay).await?;
-    match table {
-        Table::Outbox => wake::published(),
-        Table::Inbox => wake::received(),
-    }
+    let mut conn = pool.acquire().await?;
+    let count = DB::requeue(&mut *conn, table, seqs, delay).await?;
+    let hint = match table {
+        Table::Outbox => Hint::Published,
+        Table::Inbox => Hint::Received,
+    };
+    wake::heard(hint);
+    // A hint: whoever has the loops looks sooner or later all the same.
+    let _unheard = DB::notify(&mut *conn, Uuid::nil(), &[hint]).await;
     Ok(count)
 }
 

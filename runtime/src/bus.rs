@@ -2,6 +2,7 @@
 
 pub mod builder;
 mod checks;
+mod hints;
 mod housekeeping;
 mod running;
 
@@ -21,7 +22,7 @@ use crate::inbox::settings::InboxSettings;
 use crate::outbox::settings::OutboxSettings;
 use crate::storage::{PoolInbox, Storage, StorageError};
 use crate::telemetry::{Stats, Telemetry};
-use crate::wake;
+use crate::wake::{self, Hint};
 
 /// A service's part in the exchange of events: relays its outbox, fills its inbox, runs its handlers.
 ///
@@ -48,6 +49,7 @@ pub(crate) struct Inner<DB: Storage> {
     states: States,
     ignores_unknown: HashSet<String>,
     shutdown_deadline: Duration,
+    listens: bool,
     telemetry: Telemetry,
 }
 
@@ -106,14 +108,15 @@ impl<DB: Storage> EventBus<DB> {
         running::run(&self.inner, shutdown).await
     }
 
-    /// Commits a transaction and wakes the outbox relay at once. Committing it directly is as safe, and a few
-    /// milliseconds slower.
+    /// Commits a transaction and wakes the outbox relay at once, also where another process relays, as long as this bus
+    /// runs and the database carries such hints (PostgreSQL). Committing it directly is as safe; the relay finds the event
+    /// a few milliseconds later where it is in this process, and at its next look where it is in another.
     ///
     /// # Errors
     /// As for `Transaction::commit`.
     pub async fn commit(&self, tx: Transaction<'_, DB>) -> Result<(), sqlx::Error> {
         tx.commit().await?;
-        wake::published();
+        wake::committed(Hint::Published);
         Ok(())
     }
 

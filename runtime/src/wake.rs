@@ -1,4 +1,5 @@
-//! Hints between the loops of one process: something may be there to do. Polling is the truth; a hint only saves the wait.
+//! Hints between the loops of one process, and what other processes on its databases are to hear: something may be there to
+//! do. Polling is the truth; a hint only saves the wait.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -8,9 +9,27 @@ use tokio::sync::watch;
 
 static PUBLISHED: LazyLock<watch::Sender<u64>> = LazyLock::new(|| watch::Sender::new(0));
 static RECEIVED: LazyLock<watch::Sender<u64>> = LazyLock::new(|| watch::Sender::new(0));
+static COMMITTED: LazyLock<watch::Sender<Committed>> =
+    LazyLock::new(|| watch::Sender::new(Committed::default()));
 
 tokio::task_local! {
     static NOTED: Cell<bool>;
+}
+
+/// What may be there to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// An outbox has a new event.
+    Published,
+    /// An inbox has a new event.
+    Received,
+}
+
+/// How often this process has committed something that others may wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Committed {
+    pub(crate) published: u64,
+    pub(crate) received: u64,
 }
 
 /// Runs a future and tells whether it has published: its transaction is ours to commit, and the exact wake is due then.
@@ -23,15 +42,31 @@ pub(crate) async fn noting<F: Future>(future: F) -> (F::Output, bool) {
         .await
 }
 
-/// An event was written to an outbox; its transaction may not be committed yet.
+/// An event was written to an outbox; its transaction may not be committed yet, so that it is no news to others.
 pub(crate) fn published() {
     let _outside = NOTED.try_with(|noted| noted.set(true));
-    PUBLISHED.send_modify(|count| *count = count.wrapping_add(1));
+    heard(Hint::Published);
 }
 
-/// Events were committed to an inbox.
-pub(crate) fn received() {
-    RECEIVED.send_modify(|count| *count = count.wrapping_add(1));
+/// Events were committed by this process.
+pub(crate) fn committed(hint: Hint) {
+    heard(hint);
+    COMMITTED.send_modify(|committed| {
+        let count = match hint {
+            Hint::Published => &mut committed.published,
+            Hint::Received => &mut committed.received,
+        };
+        *count = count.wrapping_add(1);
+    });
+}
+
+/// A hint for this process's own loops, as another one gave it.
+pub(crate) fn heard(hint: Hint) {
+    let loops = match hint {
+        Hint::Published => &PUBLISHED,
+        Hint::Received => &RECEIVED,
+    };
+    loops.send_modify(|count| *count = count.wrapping_add(1));
 }
 
 /// What an outbox relay watches.
@@ -42,4 +77,9 @@ pub(crate) fn on_published() -> watch::Receiver<u64> {
 /// What an inbox processor watches.
 pub(crate) fn on_received() -> watch::Receiver<u64> {
     RECEIVED.subscribe()
+}
+
+/// What is to be passed on to other processes.
+pub(crate) fn on_committed() -> watch::Receiver<Committed> {
+    COMMITTED.subscribe()
 }

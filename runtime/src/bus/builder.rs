@@ -39,6 +39,7 @@ pub struct BusBuilder<DB: Storage> {
     pub(super) busy_timeout: Option<Duration>,
     pub(super) longest_delay: Duration,
     pub(super) shutdown_deadline: Duration,
+    pub(super) listens: bool,
     pub(super) telemetry: Telemetry,
 }
 
@@ -67,6 +68,7 @@ impl<DB: Storage> BusBuilder<DB> {
             busy_timeout: None,
             longest_delay: Duration::from_secs(7 * 24 * 3600),
             shutdown_deadline: Duration::from_secs(30),
+            listens: true,
             telemetry: Telemetry::new(),
         }
     }
@@ -217,6 +219,14 @@ impl<DB: Storage> BusBuilder<DB> {
     /// How long what is under way may take at shutdown before it is cut off and rolled back (default 30 s).
     pub fn shutdown_deadline(mut self, deadline: Duration) -> Self {
         self.shutdown_deadline = deadline;
+        self
+    }
+
+    /// Whether the bus listens to the hints of other processes, where the database carries any (default true): it takes a
+    /// connection of its own. Say `false` where one can't be kept, as behind PgBouncer in transaction mode; new events of
+    /// other processes are then found by polling.
+    pub fn listen(mut self, listens: bool) -> Self {
+        self.listens = listens;
         self
     }
 

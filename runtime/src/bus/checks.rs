@@ -53,6 +53,7 @@ pub(super) fn build<DB: Storage>(mut builder: BusBuilder<DB>) -> Result<EventBus
         states: builder.states,
         ignores_unknown: builder.ignores_unknown,
         shutdown_deadline: builder.shutdown_deadline,
+        listens: builder.listens,
         telemetry: builder.telemetry,
     };
     #[cfg(feature = "macros")]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::task::JoinSet;
 
-use super::{BusError, Inner, Lane, Served, housekeeping};
+use super::{BusError, Inner, Lane, Served, hints, housekeeping};
 use crate::broker::Source;
 use crate::inbox::processor::InboxProcessor;
 use crate::inbox::relay::InboxRelay;
@@ -59,6 +59,12 @@ pub(super) async fn run<DB: Storage>(
         let telemetry = bus.telemetry.clone();
         supervise(&mut loops, telemetry, stop.clone(), move |stop| {
             bus.processor(&connections, &bus.subscriptions[index]).run(stop)
+        });
+    }
+    if DB::CARRIES_HINTS {
+        let (hinting, connections) = (Arc::clone(bus), connections.clone());
+        supervise(&mut loops, bus.telemetry.clone(), stop.clone(), move |stop| {
+            hints::run(Arc::clone(&hinting), connections.clone(), stop)
         });
     }
     let tended = Arc::clone(bus);

@@ -110,7 +110,7 @@ async fn run_on<DB: Storage>(
             match committed {
                 Ok(()) => {
                     if published {
-                        wake::published();
+                        wake::committed(wake::Hint::Published);
                     }
                     Ok(Ran::Committed)
                 }

@@ -132,7 +132,7 @@ impl<DB: Storage> InboxRelay<DB> {
 
     fn tell(&self, report: IngestReport, events: &[IncomingEvent]) {
         if report.inserted > 0 {
-            wake::received();
+            wake::committed(wake::Hint::Received);
         }
         self.telemetry.counters.duplicates(report.duplicates);
         for (event, reason) in events.iter().filter_map(|event| Some((event, event.dead.as_ref()?))) {

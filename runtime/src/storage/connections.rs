@@ -32,7 +32,7 @@ impl<DB: Storage> From<Pool<DB>> for Connections<DB> {
 }
 
 impl<DB: Storage> Connections<DB> {
-    pub(super) const fn pool(&self) -> &Pool<DB> {
+    pub(crate) const fn pool(&self) -> &Pool<DB> {
         &self.pool
     }
 

@@ -186,7 +186,7 @@ impl<DB: Storage> InboxStore for PoolInbox<DB> {
             let report = DB::ingest(&mut *self.write().await?, subscription, events).await?;
             crash::point("inbox.after-ingest");
             if report.inserted > 0 {
-                wake::received();
+                wake::committed(wake::Hint::Received);
             }
             Ok(report)
         })

@@ -7,6 +7,7 @@
 mod admin;
 mod connections;
 mod error;
+mod hints;
 mod inbox_store;
 mod lease;
 #[cfg(feature = "mysql")]
@@ -26,6 +27,7 @@ use sqlx::{Pool, Transaction};
 pub use admin::{AdminStorage, DeadRow, DeadRowFilter, InboxCounts, OutboxCounts, StateCounts, Table};
 pub use connections::{Connections, Writer};
 pub use error::{StorageError, Trouble};
+pub use hints::{Hint, HintStorage};
 pub use inbox_store::{InboxStore, LocalStorage, LocalSubscription, OwedEvent, PoolInbox};
 pub use lease::{Fence, Handled, Instance, LeaseStorage, TakenLease};
 pub use rows::{
@@ -76,7 +78,7 @@ impl PoolSettings {
 ///
 /// Methods take a connection and leave it as they found it: those that need a transaction of their own open and end
 /// it; those documented as "in the caller's transaction" never do.
-pub trait Storage: LeaseStorage + AdminStorage + LocalStorage {
+pub trait Storage: LeaseStorage + AdminStorage + LocalStorage + HintStorage {
     /// The statement that opens a transaction that will write.
     const BEGIN: &'static str;
 

@@ -30,8 +30,8 @@ use sqlx::{Pool, Sqlite, SqliteConnection, Transaction};
 use uuid::Uuid;
 
 use super::{
-    AdminStorage, Attempt, DeadRow, DeadRowFilter, Fence, GuardOutcome, InboxCounts, InboxQuery, InboxRow,
-    IncomingEvent, IngestReport, Instance, LeaseStorage, LocalStorage, LocalSubscription, NewEvent,
+    AdminStorage, Attempt, DeadRow, DeadRowFilter, Fence, GuardOutcome, HintStorage, InboxCounts, InboxQuery,
+    InboxRow, IncomingEvent, IngestReport, Instance, LeaseStorage, LocalStorage, LocalSubscription, NewEvent,
     OutboxCounts, OutboxQuery, OutboxRow, OwedEvent, PoolSettings, Retention, SentRows, Storage,
     StorageError, Table, TakenLease, Trouble,
 };
@@ -167,6 +167,9 @@ impl Storage for Sqlite {
         named(conn, result).await
     }
 }
+
+/// SQLite carries no hints: other processes look.
+impl HintStorage for Sqlite {}
 
 impl LeaseStorage for Sqlite {
     async fn take_leases(
