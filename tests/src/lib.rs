@@ -5,6 +5,7 @@ pub mod conformance;
 pub mod eventually;
 pub mod fixtures;
 pub mod memory_broker;
+pub mod programs;
 pub mod service;
 
 /// The README's sample compiles.

@@ -1,26 +1,14 @@
 //! The quickstart as a newcomer runs it, and as `kill -9` leaves it.
 
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use tests::programs::example;
 
 /// Whether `./tests/run --long` asks for more.
 fn is_long() -> bool {
     std::env::var_os("DISTRIBUTED_EVENTS_LONG").is_some()
-}
-
-/// The example's program, built beside the tests by `./tests/run`.
-fn program() -> PathBuf {
-    let tests = std::env::current_exe().unwrap();
-    let path = tests.parent().and_then(Path::parent).unwrap().join("examples/quickstart");
-    assert!(
-        path.exists(),
-        "{} is missing: build it with `cargo build --workspace --all-features --examples`, or use ./tests/run",
-        path.display()
-    );
-    path
 }
 
 /// A directory with an input of this many orders; every 50th card has expired, every 20th is busy at first.
@@ -43,7 +31,7 @@ impl Shop {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(program());
+        let mut command = Command::new(example("quickstart"));
         command
             .arg("--data")
             .arg(self.directory.path().join("data"))
@@ -123,10 +111,10 @@ fn malformed_lines_are_named_and_skipped() {
 
 #[test]
 fn bad_arguments_say_what_is_wrong() {
-    let output = Command::new(program()).arg("--inptu").output().unwrap();
+    let output = Command::new(example("quickstart")).arg("--inptu").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("usage:"));
-    let missing = Command::new(program()).args(["--input", "/nowhere/orders"]).output().unwrap();
+    let missing = Command::new(example("quickstart")).args(["--input", "/nowhere/orders"]).output().unwrap();
     assert!(String::from_utf8_lossy(&missing.stderr).contains("/nowhere/orders can't be read"));
 }
 

@@ -1,1 +1,3 @@
 //! The storage port on PostgreSQL.
+
+mod hints;
