@@ -205,7 +205,7 @@ impl<DB: Storage> Run<DB> {
         tokio::select! {
             biased;
             () = shutdown.stopped() => {}
-                        Some(worked) = self.workers.join_next_with_id(), if !self.workers.is_empty() => self.returned(worked),
+            Some(worked) = self.workers.join_next_with_id(), if !self.workers.is_empty() => self.returned(worked),
             Ok(()) = self.hint.changed() => {
                 self.hinted_at = Instant::now();
                 self.pace.hint(self.hinted_at);

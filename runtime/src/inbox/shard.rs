@@ -27,7 +27,7 @@ pub(crate) struct Shard<H> {
     pub(crate) read_at: Option<Instant>,
     /// Whether reading has come to the end since the last refresh.
     at_end: bool,
-    /// When it was read to the end and all that was left had to wait for blocked sessions.
+    /// When it was read to the end and all that was left had to wait.
     all_blocked_at: Option<Instant>,
     /// Whether it has events that only another instance handles.
     foreign: bool,
@@ -155,7 +155,8 @@ impl<H> Shard<H> {
     /// Reading at that time came to the end: everything that was pending at the takeover has been run or blocked once.
     pub(crate) fn caught_up(&mut self, read_at: Instant) {
         self.at_end = true;
-        self.all_blocked_at = (!self.blocked.is_empty()).then_some(read_at);
+        let waits = !(self.blocked.is_empty() && self.waiting.is_empty());
+        self.all_blocked_at = waits.then_some(read_at);
         if self.blocked.is_empty() && self.row_due.is_none() {
             self.cautious = None;
         }

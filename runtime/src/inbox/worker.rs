@@ -125,7 +125,9 @@ impl<DB: Storage> Core<DB> {
                 .without(&blocked)
                 .except(&waiting);
             let rows = DB::read_inbox(&mut conn, &query).await?;
-            (rows, DB::horizon(&mut conn).await?)
+            let candidate = !rows.is_empty() && !shard.watermark.is_unproven();
+            let horizon = if candidate { Some(DB::horizon(&mut conn).await?) } else { None };
+            (rows, horizon)
         };
         // A page that is not full was the last; what has come since is found by the next look.
         let full = rows.len() >= self.settings.page_size as usize;
@@ -147,7 +149,7 @@ impl<DB: Storage> Core<DB> {
             }
             rest = &rest[taken.max(1)..];
         }
-        if let Some(last) = last {
+        if let (Some(last), Some(horizon)) = (last, horizon) {
             shard.watermark.seen(last, horizon);
         }
         if !full {

@@ -189,7 +189,9 @@ impl<'a, DB: Storage> Leader<'a, DB> {
         let page = DB::read_outbox(&mut conn, &pending).await?;
         let full = |rows: &[OutboxRow]| rows.len() >= settings.page_size as usize;
         self.at_end = !full(&page);
-        if let Some(last) = page.last().map(|row| row.seq) {
+        if let Some(last) = page.last().map(|row| row.seq)
+            && !self.watermark.is_unproven()
+        {
             self.watermark.seen(last, DB::horizon(&mut conn).await?);
         }
         // By pages too: those of a topic that is held must not hide the others (rule 5).
