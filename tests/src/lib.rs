@@ -5,6 +5,8 @@ pub mod conformance;
 pub mod eventually;
 pub mod fixtures;
 pub mod memory_broker;
+pub mod outages;
+pub mod private_server;
 pub mod programs;
 pub mod service;
 

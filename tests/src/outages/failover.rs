@@ -1,0 +1,35 @@
+//! The server comes back without its last transactions, as a replica that had not heard of them (SEMANTICS.md, rule 32).
+
+use super::{Counted, OnServer, Shop, beside};
+use crate::eventually::eventually;
+
+/// What was committed and is gone is gone with its business rows, and the operator has to place it again; what was not is
+/// not lost or doubled by it, although the new rows carry sequence numbers that the running bus has seen before.
+pub async fn after_a_failover_without_the_last_transactions_the_rest_goes_on<F: OnServer>() {
+    let shop = Shop::<F>::new().await;
+    let bus = shop.builder().build().unwrap();
+    let place = |range: std::ops::Range<i64>| async {
+        for n in range {
+            shop.place(&Counted { session: "a".to_owned(), n }).await;
+        }
+    };
+    beside(&bus, async {
+        place(0..10).await;
+        shop.assert_effects(&["a"], 10).await;
+        shop.server.stop();
+        shop.server.keep();
+        shop.server.come_back();
+        // The bus sees these, sends and handles them, and goes far beyond in both tables.
+        place(10..40).await;
+        shop.assert_effects(&["a"], 40).await;
+        shop.server.kill();
+        shop.server.fail_over();
+        shop.server.come_back();
+        let count = || shop.numbers("SELECT count(*) FROM orders");
+        eventually("it has forgotten", count, |count| *count == [10]).await;
+        // Placed again, under sequence numbers that were used before.
+        place(10..20).await;
+        shop.assert_effects(&["a"], 20).await;
+    })
+    .await;
+}
