@@ -9,6 +9,8 @@ mod connections;
 mod error;
 mod hints;
 mod inbox_store;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod ingesting;
 mod lease;
 #[cfg(feature = "mysql")]
 pub mod mysql;

@@ -173,7 +173,7 @@ macro_rules! outages {
     ($fixture:ty) => {
         $crate::outages! { @cases ($fixture)
             restarts: a_server_that_restarts_loses_and_doubles_nothing,
-                a_server_that_is_away_at_the_start_is_said_and_its_return_found;
+                a_server_that_is_away_at_the_start_is_waited_for;
             failover: after_a_failover_without_the_last_transactions_the_rest_goes_on;
         }
     };

@@ -1,7 +1,6 @@
 //! The server goes away and comes back with everything that it had confirmed.
 
 use distributed_events::EventBus;
-use distributed_events::storage::Storage;
 
 use super::{Counted, OnServer, Shop, beside};
 
@@ -38,22 +37,18 @@ pub async fn a_server_that_restarts_loses_and_doubles_nothing<F: OnServer>() {
     assert_eq!(shop.numbers("SELECT count(*) FROM orders").await, [300]);
 }
 
-/// A bus that is started without its database says so; once it runs, the way back is its own affair.
-pub async fn a_server_that_is_away_at_the_start_is_said_and_its_return_found<F: OnServer>() {
+/// A service is often started before its database: migrating says that nothing is there, a bus waits for it.
+pub async fn a_server_that_is_away_at_the_start_is_waited_for<F: OnServer>() {
     let shop = Shop::<F>::new().await;
     shop.server.stop();
-    let error = EventBus::<F::DB>::migrate(shop.fixture.pool()).await.unwrap_err();
-    let text = error.to_string();
-    assert!(!text.contains("password") && text.len() < 500, "{text}");
+    let error = EventBus::<F::DB>::migrate(shop.fixture.pool()).await.unwrap_err().to_string();
+    assert!(error.to_lowercase().contains("refused"), "{error}");
     let bus = shop.builder().build().unwrap();
-    let failed =
-        tokio::time::timeout(std::time::Duration::from_secs(90), bus.run_until(std::future::pending())).await;
-    assert!(failed.unwrap().is_err(), "a bus does not start on nothing");
-    shop.server.come_back();
     beside(&bus, async {
+        tokio::task::yield_now().await;
+        shop.server.come_back();
         shop.place(&Counted { session: "a".to_owned(), n: 0 }).await;
         shop.assert_effects(&["a"], 1).await;
     })
     .await;
-    assert!(F::DB::identity(shop.fixture.pool()).contains("127.0.0.1"));
 }
