@@ -83,7 +83,7 @@ impl Arguments {
                 "--postgres" => parsed.place = Place::Postgres(value()?),
                 #[cfg(feature = "mysql")]
                 "--mysql" => parsed.place = Place::Mysql(value()?),
-                "--postgres" | "--mysql" => {
+                other if ["--postgres", "--mysql"].contains(&other) => {
                     let feature = word.trim_start_matches('-');
                     return Err(format!(
                         "this was built without {word}; run `cargo run --example quickstart --features {feature} -- {word} URL`"

@@ -102,7 +102,7 @@ impl<DB: Storage> EventBus<DB> {
     /// shutdown deadline, and gives the leases back. Dropping the future at any point loses nothing.
     ///
     /// # Errors
-    /// Only at the start: when the tables are missing or too new, when another instance has bound a lane to another
+    /// Only at the start: when the database can't be reached for a minute, when the tables are missing or too new, when another instance has bound a lane to another
     /// broker, or when a broker says that it can't work. Trouble that comes later is reported and waited out.
     pub async fn run_until(&self, shutdown: impl Future<Output = ()> + Send) -> Result<(), BusError> {
         running::run(&self.inner, shutdown).await

@@ -2,32 +2,39 @@
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::{BusError, Inner, Lane, Served, hints, housekeeping};
 use crate::broker::Source;
 use crate::inbox::processor::InboxProcessor;
 use crate::inbox::relay::InboxRelay;
 use crate::outbox::relay::OutboxRelay;
+use crate::retry::Backoff;
 use crate::shutdown::Shutdown;
-use crate::storage::{Connections, Storage};
+use crate::storage::{Connections, Storage, StorageError, Trouble};
 use crate::telemetry::{IncidentKind, Telemetry};
 
 /// The wait before a loop that has panicked is started again.
 const RESTART_WAIT: Duration = Duration::from_secs(1);
+/// How long a bus waits for its database at the start.
+const START_PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) async fn run<DB: Storage>(
     bus: &Arc<Inner<DB>>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), BusError> {
-    let connections = bus.store.connections().await?.clone();
-    for warning in DB::check(&mut *connections.read().await?).await? {
-        bus.telemetry.incidents.report(IncidentKind::Warning, "start", warning);
-    }
+    let mut shutdown = pin!(shutdown);
+    let connections = tokio::select! {
+        biased;
+        connections = connect(bus) => connections?,
+        () = &mut shutdown => return Ok(()),
+    };
     for lane in &bus.lanes {
         lane.broker.open().await.map_err(|reason| BusError::Broker { lane: lane.name.clone(), reason })?;
         if let Some(bound) = bus.relay(&connections, lane).bind().await? {
@@ -84,6 +91,35 @@ pub(super) async fn run<DB: Storage>(
     }
     loops.shutdown().await;
     Ok(())
+}
+
+/// Opens the library's connections and checks the database, for which a service that is started together with it waits.
+async fn connect<DB: Storage>(bus: &Inner<DB>) -> Result<Connections<DB>, StorageError> {
+    let give_up = Instant::now() + START_PATIENCE;
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+    loop {
+        let error = match try_connect(bus).await {
+            // A file is there or it isn't; a server may be on its way.
+            Err(StorageError::Database(error))
+                if !DB::SINGLE_WRITER
+                    && DB::trouble(&error) == Trouble::Passing
+                    && Instant::now() < give_up =>
+            {
+                error
+            }
+            other => return other,
+        };
+        bus.telemetry.incidents.report(IncidentKind::DatabaseTrouble, "start", error);
+        tokio::time::sleep(backoff.next()).await;
+    }
+}
+
+async fn try_connect<DB: Storage>(bus: &Inner<DB>) -> Result<Connections<DB>, StorageError> {
+    let connections = bus.store.connections().await?.clone();
+    for warning in DB::check(&mut *connections.read().await?).await? {
+        bus.telemetry.incidents.report(IncidentKind::Warning, "start", warning);
+    }
+    Ok(connections)
 }
 
 /// Runs a loop until it ends, and again when it panics: a loop that died in silence would stop the service's events.

@@ -247,6 +247,7 @@ impl<DB: Storage> Run<DB> {
     }
 
     fn trouble(&self, error: &StorageError) {
+        self.core.connections.suspect();
         self.core.telemetry.incidents.report(IncidentKind::DatabaseTrouble, &self.core.source, error);
     }
 

@@ -166,6 +166,9 @@ impl<DB: Storage> InboxRelay<DB> {
         shutdown: &mut Shutdown,
     ) {
         self.telemetry.incidents.report(kind, &self.name, error);
+        if kind == IncidentKind::DatabaseTrouble {
+            self.connections.suspect();
+        }
         let _stopped = shutdown.or_stop(tokio::time::sleep(backoff.next())).await;
     }
 }

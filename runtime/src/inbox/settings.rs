@@ -38,7 +38,7 @@ impl Default for InboxSettings {
             handler_timeout: None,
             lease_time: Duration::from_secs(30),
             backoff_initial: Duration::from_millis(100),
-            backoff_max: Duration::from_secs(30),
+            backoff_max: Duration::from_secs(5),
             keep_bodies: Duration::from_secs(7 * 24 * 3600),
             keep_keys: Duration::from_secs(30 * 24 * 3600),
             sweep: Duration::from_secs(5),
@@ -90,7 +90,7 @@ impl InboxSettings {
         self
     }
 
-    /// The wait after a database's or broker's first failure (default 100 ms), and the longest (default 30 s).
+    /// The wait after a database's or broker's first failure (default 100 ms), and the longest (default 5 s).
     #[must_use]
     pub const fn backoff(mut self, initial: Duration, max: Duration) -> Self {
         self.backoff_initial = initial;

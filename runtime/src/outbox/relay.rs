@@ -171,9 +171,13 @@ impl<DB: Storage> OutboxRelay<DB> {
 
     fn trouble(&self, error: &StorageError, backoff: &mut Backoff) -> Duration {
         self.telemetry.incidents.report(IncidentKind::DatabaseTrouble, &self.source, error);
-        backoff.next()
+        self.connections.suspect();
+        backoff.next().min(DATABASE_WAIT)
     }
 }
+
+/// However long the database has been away, its return is seen so soon.
+const DATABASE_WAIT: Duration = Duration::from_secs(5);
 
 fn relay_of(lane: &str) -> String {
     format!("outbox relay of lane {lane}")

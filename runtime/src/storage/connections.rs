@@ -2,12 +2,17 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
-use sqlx::Pool;
 use sqlx::pool::PoolConnection;
+use sqlx::{Connection, Pool};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{Storage, StorageError};
+
+/// How long a suspect may take to answer.
+const PING_WAIT: Duration = Duration::from_secs(2);
 
 /// The library's own pool, and the queue in which its writers wait where a database has one writer at a time.
 ///
@@ -17,17 +22,19 @@ use super::{Storage, StorageError};
 pub struct Connections<DB: Storage> {
     pool: Pool<DB>,
     turn: Arc<Mutex<()>>,
+    /// How many idle connections are to be tried before use.
+    suspects: Arc<AtomicU32>,
 }
 
 impl<DB: Storage> Clone for Connections<DB> {
     fn clone(&self) -> Self {
-        Self { pool: self.pool.clone(), turn: Arc::clone(&self.turn) }
+        Self { pool: self.pool.clone(), turn: Arc::clone(&self.turn), suspects: Arc::clone(&self.suspects) }
     }
 }
 
 impl<DB: Storage> From<Pool<DB>> for Connections<DB> {
     fn from(pool: Pool<DB>) -> Self {
-        Self { pool, turn: Arc::default() }
+        Self { pool, turn: Arc::default(), suspects: Arc::default() }
     }
 }
 
@@ -36,12 +43,31 @@ impl<DB: Storage> Connections<DB> {
         &self.pool
     }
 
+    /// The database was in trouble: what ended one connection has most often ended the others too, and each would fail
+    /// somebody's work before it is found out.
+    pub(crate) fn suspect(&self) {
+        self.suspects.store(u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    async fn acquire(&self) -> Result<PoolConnection<DB>, StorageError> {
+        loop {
+            let mut conn = self.pool.acquire().await?;
+            let one_less = |suspects: u32| suspects.checked_sub(1);
+            if self.suspects.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_err()
+                || matches!(tokio::time::timeout(PING_WAIT, conn.ping()).await, Ok(Ok(())))
+            {
+                return Ok(conn);
+            }
+            conn.close_on_drop();
+        }
+    }
+
     /// A connection to read with.
     ///
     /// # Errors
     /// When none can be had.
     pub async fn read(&self) -> Result<PoolConnection<DB>, StorageError> {
-        Ok(self.pool.acquire().await?)
+        self.acquire().await
     }
 
     /// A connection to write with; keep it no longer than the write takes.
@@ -50,7 +76,7 @@ impl<DB: Storage> Connections<DB> {
     /// When none can be had.
     pub async fn write(&self) -> Result<Writer<DB>, StorageError> {
         let turn = if DB::SINGLE_WRITER { Some(Arc::clone(&self.turn).lock_owned().await) } else { None };
-        let conn = self.pool.acquire().await?;
+        let conn = self.acquire().await?;
         Ok(Writer { conn, close: false, can_close: !DB::is_ephemeral(&self.pool), _turn: turn })
     }
 }

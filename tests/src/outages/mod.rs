@@ -1,4 +1,5 @@
-//! What a service has to live through with its database server, as functions over an [`OnServer`] fixture.
+//! What a service has to live through with its database server, and what it costs it, as functions over an [`OnServer`]
+//! fixture.
 
 use std::future::Future;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::eventually::eventually;
 use crate::private_server::PrivateServer;
 
 pub mod failover;
+pub mod idle;
 pub mod restarts;
 
 /// A database on a server that the test has for itself.
@@ -25,6 +27,9 @@ pub trait OnServer: Fixture {
 
     /// A new database without tables on the server with this URL.
     fn on(url: &str) -> impl Future<Output = Self> + Send;
+
+    /// How many statements the server has run so far, as far as it counts them.
+    fn statements(&self) -> impl Future<Output = i64> + Send;
 }
 
 /// The `n`-th event of a session.
@@ -48,10 +53,10 @@ impl DistributedEvent for Counted {
 /// A service on a private server: it publishes to itself, and counts what it has handled in business rows.
 #[derive(Debug)]
 pub struct Shop<F: OnServer> {
+    /// The database, which goes before its server.
+    pub fixture: F,
     /// The server.
     pub server: PrivateServer,
-    /// The database.
-    pub fixture: F,
 }
 
 impl<F: OnServer> Shop<F> {
@@ -63,7 +68,7 @@ impl<F: OnServer> Shop<F> {
         // No keys, on purpose: what is done twice must show.
         fixture.execute("CREATE TABLE orders (n BIGINT NOT NULL)").await;
         fixture.execute("CREATE TABLE effects (seq BIGINT NOT NULL, session_id VARCHAR(20) NOT NULL, n BIGINT NOT NULL)").await;
-        Self { server, fixture }
+        Self { fixture, server }
     }
 
     /// A bus with short times and the handler.
@@ -84,6 +89,8 @@ impl<F: OnServer> Shop<F> {
                     .poll_interval(Duration::from_millis(50))
                     .backoff(Duration::from_millis(10), Duration::from_millis(200)),
             )
+            // Read only when a test has failed.
+            .on_incident(|incident| println!("{:?} {}: {}", incident.kind, incident.source, incident.message))
             .on(HandlerSettings::new("counting"), |event: Counted, tx, _context| {
                 Box::pin(async move {
                     let sql = format!(
@@ -174,6 +181,7 @@ macro_rules! outages {
         $crate::outages! { @cases ($fixture)
             restarts: a_server_that_restarts_loses_and_doubles_nothing,
                 a_server_that_is_away_at_the_start_is_waited_for;
+            idle: an_idle_bus_asks_little;
             failover: after_a_failover_without_the_last_transactions_the_rest_goes_on;
         }
     };

@@ -1,0 +1,214 @@
+//! No statement of a loop scans what retention keeps, whatever the statistics say, and neither do the plans that serve
+//! every argument.
+
+use std::future::Future;
+
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
+use uuid::Uuid;
+
+use super::{admin, inbox, ingest, lease, migrate, outbox};
+
+/// History, and next to nothing that is open; none has been analysed.
+const HISTORY: &str = "
+    INSERT INTO outbox (id, event_type, event_data, status, processed_at)
+        SELECT gen_random_uuid(), 'e', repeat('x', 200), 'sent', now() - n * interval '1 s' FROM generate_series(1, 20000) AS n;
+    INSERT INTO inbox (subscription, id, message_id, event_type, event_data, shard, status, processed_at)
+        SELECT 's', gen_random_uuid(), n, 'e', repeat('x', 200), n % 64, 'processed', now() - n * interval '1 s'
+        FROM generate_series(1, 20000) AS n;
+    INSERT INTO outbox (id, event_type, event_data) VALUES (gen_random_uuid(), 'e', '{}');
+    INSERT INTO inbox (subscription, id, message_id, event_type, event_data, shard)
+        VALUES ('s', gen_random_uuid(), 'm', 'e', '{}', 3);
+    INSERT INTO distributed_events_leases (name) SELECT 'lease ' || n FROM generate_series(1, 200) AS n;";
+
+/// Statistics of other days: nothing known, what is there, and all of it still open, in one shard.
+const DAYS: [(&str, &str); 3] = [
+    ("never analysed", HISTORY),
+    ("analysed", ""),
+    (
+        "analysed while all was open",
+        "TRUNCATE outbox, inbox;
+         INSERT INTO outbox (id, event_type, event_data)
+             SELECT gen_random_uuid(), 'e', repeat('x', 200) FROM generate_series(1, 20000);
+         INSERT INTO inbox (subscription, id, message_id, event_type, event_data, shard)
+             SELECT 's', gen_random_uuid(), n, 'e', repeat('x', 200), 3 FROM generate_series(1, 20000) AS n;
+         ANALYZE;
+         UPDATE outbox SET status = 'sent', processed_at = now();
+         UPDATE inbox SET status = 'processed', processed_at = now();",
+    ),
+];
+
+async fn run(conn: &mut PgConnection, sql: &str) {
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(conn).await.unwrap();
+}
+
+/// Calls with each day's connection, in a database that goes when the test ends well.
+async fn on_each_day<F: Future<Output = PgConnection>>(look: impl Fn(PgConnection, &'static str) -> F) {
+    let url = std::env::var("DISTRIBUTED_EVENTS_POSTGRES").expect("`./tests/run` sets it");
+    let options: sqlx::postgres::PgConnectOptions = url.parse().unwrap();
+    let mut server = options.connect().await.unwrap();
+    let name = format!("de_test_{}", Uuid::new_v4().simple());
+    run(&mut server, &format!("CREATE DATABASE {name}")).await;
+    let pool = sqlx::postgres::PgPoolOptions::new().connect_lazy_with(options.database(&name));
+    migrate::migrate(&pool).await.unwrap();
+    let mut conn = pool.connect_options().connect().await.unwrap();
+    run(
+        &mut conn,
+        "ALTER TABLE outbox SET (autovacuum_enabled = off); ALTER TABLE inbox SET (autovacuum_enabled = off)",
+    )
+    .await;
+    for (n, (day, sql)) in DAYS.into_iter().enumerate() {
+        run(&mut conn, sql).await;
+        if n == 1 {
+            run(&mut conn, "VACUUM ANALYZE").await;
+        }
+        conn = look(conn, day).await;
+    }
+    conn.close().await.unwrap();
+    run(&mut server, &format!("DROP DATABASE {name} WITH (FORCE)")).await;
+}
+
+/// The plan with arguments, or for any.
+async fn plan(conn: &mut PgConnection, sql: &str, arguments: &str, generic: bool) -> String {
+    let mode = if generic { "force_generic_plan" } else { "force_custom_plan" };
+    run(conn, &format!("SET plan_cache_mode = {mode}; PREPARE asked AS {sql}")).await;
+    let asked = if arguments.is_empty() { "asked".to_owned() } else { format!("asked({arguments})") };
+    let rows = sqlx::raw_sql(AssertSqlSafe(format!("EXPLAIN (COSTS OFF) EXECUTE {asked}")))
+        .fetch_all(&mut *conn)
+        .await
+        .unwrap();
+    run(conn, "DEALLOCATE asked").await;
+    rows.iter().map(|row| row.get::<String, _>(0)).collect::<Vec<_>>().join("\n")
+}
+
+/// The plan reaches the tables by these indexes, or by the places of rows, and sorts no more than what it may.
+async fn assert_indexes(
+    sql: &'static str,
+    arguments: &'static str,
+    allowed: &'static [&'static str],
+    sorts: u8,
+) {
+    on_each_day(|mut conn, day| async move {
+        for generic in [false, true] {
+            let plan = plan(&mut conn, sql, arguments, generic).await;
+            let context = format!("{day}, generic: {generic}\n{sql}\n{plan}");
+            for line in
+                plan.lines().map(str::trim_start).map(|line| line.trim_start_matches("-> ").trim_start())
+            {
+                assert!(
+                    !line.starts_with("Seq Scan on") || line.contains("on distributed_events_"),
+                    "{context}"
+                );
+                if line.contains("_leases") {
+                    continue;
+                }
+                if let Some((_, index)) =
+                    line.split_once("Scan using ").or_else(|| line.split_once("Bitmap Index Scan on "))
+                {
+                    let index = index.split(' ').next().unwrap_or_default();
+                    assert!(allowed.contains(&index), "{index}: {context}");
+                }
+                assert!(
+                    sorts == SORTED
+                        || day == DAYS[0].0 && sorts == SORTED_AT_FIRST
+                        || !line.starts_with("Sort"),
+                    "{context}"
+                );
+            }
+            for index in allowed {
+                assert!(plan.contains(index), "not {index}: {context}");
+            }
+        }
+        conn
+    })
+    .await;
+}
+
+const SORTED: u8 = 2;
+/// As long as the planner knows nothing.
+const SORTED_AT_FIRST: u8 = 1;
+const IN_ORDER: u8 = 0;
+
+#[tokio::test]
+async fn the_outbox_is_read_by_its_indexes_of_open_rows() {
+    assert_indexes(outbox::READ, "'default', 0, 500, '{}'", &["outbox_pending"], IN_ORDER).await;
+    assert_indexes(outbox::READ_DUE, "'default', 0, 500, '{}'", &["outbox_due", "outbox_due_seq"], IN_ORDER)
+        .await;
+}
+
+#[tokio::test]
+async fn outbox_rows_are_marked_by_id() {
+    for sql in [outbox::MARK_SENT, outbox::DELETE_SENT] {
+        assert_indexes(sql, "ARRAY[gen_random_uuid(), gen_random_uuid()]", &["outbox_id"], IN_ORDER).await;
+    }
+    assert_indexes(outbox::MARK_DEAD, "gen_random_uuid(), 'x'", &["outbox_id"], IN_ORDER).await;
+}
+
+#[tokio::test]
+async fn the_inbox_is_read_by_its_index_of_pending_rows() {
+    assert_indexes(inbox::READ, "'s', 3::smallint, 0, '{}', 100, '{}'", &["inbox_pending"], IN_ORDER).await;
+    assert_indexes(inbox::READ, "'s', 3::smallint, 20001, '{}', 100, '{}'", &["inbox_pending"], IN_ORDER)
+        .await;
+    // What is sorted is the question.
+    assert_indexes(inbox::READY, "'s', '{3, 4}', '{0, 0}'", &["inbox_pending"], SORTED).await;
+    assert_indexes(inbox::MARK_PROCESSED, "'{1, 2, 3}'", &["inbox_seq"], IN_ORDER).await;
+    assert_indexes(ingest::NAMES, "'s', ARRAY[gen_random_uuid()]", &["inbox_id"], IN_ORDER).await;
+}
+
+#[tokio::test]
+async fn dead_rows_are_paged_in_the_order_of_their_index() {
+    assert_indexes(admin::DEAD_OUTBOX, "0, NULL, NULL, 100", &["outbox_dead"], SORTED_AT_FIRST).await;
+    assert_indexes(admin::DEAD_INBOX, "0, 's', 'e', 100", &["inbox_dead"], SORTED_AT_FIRST).await;
+}
+
+#[tokio::test]
+async fn retention_is_a_range_of_an_index() {
+    for (sql, index) in [
+        (admin::PURGE_OUTBOX, "outbox_sent"),
+        (admin::PURGE_BODIES, "inbox_bodies"),
+        (admin::PURGE_INBOX, "inbox_processed"),
+    ] {
+        assert_indexes(sql, "604800000, 1000", Box::leak(Box::new([index])), SORTED_AT_FIRST).await;
+    }
+}
+
+#[tokio::test]
+async fn single_rows_are_written_by_seq() {
+    for (sql, arguments, index) in [
+        (admin::REQUEUE_OUTBOX, "'{1, 2}', 0", "outbox_dead"),
+        (admin::DISCARD_OUTBOX, "'{1, 2}'", "outbox_dead"),
+        (admin::REQUEUE_INBOX, "'{1, 2}', 0", "inbox_dead"),
+        (admin::DISCARD_INBOX, "'{1, 2}'", "inbox_dead"),
+        (inbox::DEAD_AFTER_END, "1, 0, 'x'", "inbox_seq"),
+    ] {
+        assert_indexes(sql, arguments, Box::leak(Box::new([index])), SORTED).await;
+    }
+    let fenced = &["inbox_seq"];
+    assert_indexes(inbox::RETRY, "1, 1, 'x', 'l', gen_random_uuid(), 1, 10", fenced, SORTED).await;
+    assert_indexes(inbox::DEAD, "1, 1, 'x', 'l', gen_random_uuid(), 1", fenced, SORTED).await;
+}
+
+/// Without statistics of their own these read a whole index of open rows, which is what they count.
+#[tokio::test]
+async fn counts_read_open_rows_only() {
+    on_each_day(|mut conn, day| async move {
+        for sql in [admin::COUNT_OUTBOX, admin::COUNT_INBOX] {
+            let plan = plan(&mut conn, sql, "", false).await;
+            if day != "analysed while all was open" {
+                assert!(!plan.contains("Seq Scan"), "{day}\n{plan}");
+            }
+        }
+        conn
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn leases_are_found_by_name() {
+    on_each_day(|mut conn, day| async move {
+        let arguments = "ARRAY['lease 1'], gen_random_uuid(), 1, 1000";
+        let plan = plan(&mut conn, lease::TAKE, arguments, true).await;
+        assert!(day == "never analysed" || plan.contains("distributed_events_leases_pkey"), "{day}\n{plan}");
+        conn
+    })
+    .await;
+}
