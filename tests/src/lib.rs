@@ -4,6 +4,7 @@ pub mod broker_conformance;
 pub mod conformance;
 pub mod eventually;
 pub mod fixtures;
+pub mod instances;
 pub mod memory_broker;
 pub mod outages;
 pub mod private_server;

@@ -32,15 +32,9 @@ pub(super) async fn run<DB: Storage>(
     let mut shutdown = pin!(shutdown);
     let connections = tokio::select! {
         biased;
-        connections = connect(bus) => connections?,
+        connections = start(bus) => connections?,
         () = &mut shutdown => return Ok(()),
     };
-    for lane in &bus.lanes {
-        lane.broker.open().await.map_err(|reason| BusError::Broker { lane: lane.name.clone(), reason })?;
-        if let Some(bound) = bus.relay(&connections, lane).bind().await? {
-            return Err(BusError::LaneBound { lane: lane.name.clone(), bound, own: lane.broker.identity() });
-        }
-    }
     #[cfg(feature = "macros")]
     housekeeping::warn_of_unserved();
 
@@ -93,17 +87,41 @@ pub(super) async fn run<DB: Storage>(
     Ok(())
 }
 
-/// Opens the library's connections and checks the database, for which a service that is started together with it waits.
+/// Connects to the database and the brokers, and checks what a bus can't run without.
+async fn start<DB: Storage>(bus: &Inner<DB>) -> Result<Connections<DB>, BusError> {
+    // A file is there or it isn't; a server may be on its way, as one is that is started together with the service.
+    let patience = if DB::SINGLE_WRITER { Duration::ZERO } else { START_PATIENCE };
+    let connections = patiently(bus, patience, || connect(bus)).await?;
+    for lane in &bus.lanes {
+        lane.broker.open().await.map_err(|reason| BusError::Broker { lane: lane.name.clone(), reason })?;
+        let relay = bus.relay(&connections, lane);
+        if let Some(bound) = patiently(bus, START_PATIENCE, || relay.bind()).await? {
+            return Err(BusError::LaneBound { lane: lane.name.clone(), bound, own: lane.broker.identity() });
+        }
+    }
+    Ok(connections)
+}
+
 async fn connect<DB: Storage>(bus: &Inner<DB>) -> Result<Connections<DB>, StorageError> {
-    let give_up = Instant::now() + START_PATIENCE;
+    let connections = bus.store.connections().await?.clone();
+    for warning in DB::check(&mut *connections.read().await?).await? {
+        bus.telemetry.incidents.report(IncidentKind::Warning, "start", warning);
+    }
+    Ok(connections)
+}
+
+/// Tries again for as long as the database is in trouble that passes.
+async fn patiently<DB: Storage, T, F: Future<Output = Result<T, StorageError>>>(
+    bus: &Inner<DB>,
+    patience: Duration,
+    attempt: impl Fn() -> F,
+) -> Result<T, StorageError> {
+    let give_up = Instant::now() + patience;
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
     loop {
-        let error = match try_connect(bus).await {
-            // A file is there or it isn't; a server may be on its way.
+        let error = match attempt().await {
             Err(StorageError::Database(error))
-                if !DB::SINGLE_WRITER
-                    && DB::trouble(&error) == Trouble::Passing
-                    && Instant::now() < give_up =>
+                if DB::trouble(&error) == Trouble::Passing && Instant::now() < give_up =>
             {
                 error
             }
@@ -112,14 +130,6 @@ async fn connect<DB: Storage>(bus: &Inner<DB>) -> Result<Connections<DB>, Storag
         bus.telemetry.incidents.report(IncidentKind::DatabaseTrouble, "start", error);
         tokio::time::sleep(backoff.next()).await;
     }
-}
-
-async fn try_connect<DB: Storage>(bus: &Inner<DB>) -> Result<Connections<DB>, StorageError> {
-    let connections = bus.store.connections().await?.clone();
-    for warning in DB::check(&mut *connections.read().await?).await? {
-        bus.telemetry.incidents.report(IncidentKind::Warning, "start", warning);
-    }
-    Ok(connections)
 }
 
 /// Runs a loop until it ends, and again when it panics: a loop that died in silence would stop the service's events.

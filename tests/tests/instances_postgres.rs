@@ -1,0 +1,5 @@
+//! Several instances as processes on one database: PostgreSQL.
+
+use tests::fixtures::PgDatabase;
+
+tests::instances!(crate::PgDatabase);

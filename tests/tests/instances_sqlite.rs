@@ -1,0 +1,5 @@
+//! Several instances as processes on one database: SQLite.
+
+use tests::fixtures::File;
+
+tests::instances!(crate::File);
