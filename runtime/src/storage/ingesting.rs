@@ -62,6 +62,12 @@ pub(super) fn storable(event: &IncomingEvent) -> Stored<'_> {
     Stored { event: Cow::Owned(cleaned), refused: event.dead.is_none() }
 }
 
+/// An event of which the database can't be asked to take the body, for the given reason.
+#[cfg(feature = "mysql")]
+pub(super) fn without_body(event: &IncomingEvent, reason: &str) -> Stored<'static> {
+    Stored { event: Cow::Owned(remains(&storable(event).event, reason)), refused: true }
+}
+
 /// A body as text and as bytes, of which one is there. A text with NUL is no text to most databases; as bytes it reads
 /// back the same everywhere.
 pub(super) fn text_or_raw(body: &Body) -> (Option<&str>, Option<&[u8]>) {
@@ -167,12 +173,15 @@ async fn insert_tolerant<W: InboxWriter>(
 ) -> Result<(bool, bool), StorageError> {
     match writer.insert(&[event]).await? {
         Ok(inserted) => Ok((inserted > 0, false)),
-        Err(error) => Ok((writer.insert(&[&remains(event, &error)]).await?? > 0, true)),
+        Err(error) => {
+            let remains = remains(event, &error.to_string());
+            Ok((writer.insert(&[&remains]).await?? > 0, true))
+        }
     }
 }
 
 /// What can be kept of an event that the database refuses: its identity, its name and the reason.
-fn remains(event: &IncomingEvent, error: &sqlx::Error) -> IncomingEvent {
+fn remains(event: &IncomingEvent, reason: &str) -> IncomingEvent {
     let short = |text: &str| text.chars().take(KEPT_OF_REFUSED).collect::<String>();
     IncomingEvent {
         message_id: short(&event.message_id),
@@ -184,7 +193,7 @@ fn remains(event: &IncomingEvent, error: &sqlx::Error) -> IncomingEvent {
         causation_id: event.causation_id.as_deref().map(short),
         headers: Headers::new(),
         dead: Some(format!(
-            "the database refuses it, so its body of {} bytes is lost: {error}",
+            "the database refuses it, so its body of {} bytes is lost: {reason}",
             event.body.as_bytes().len()
         )),
         ..event.clone()

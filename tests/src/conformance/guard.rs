@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use distributed_events::storage::{GuardOutcome, Storage};
+use distributed_events::storage::{GuardOutcome, PoolSettings, Storage};
 use sqlx::Transaction;
+use sqlx::pool::PoolConnection;
 
 use super::{Fixture, event, inbox_of, ingest, of_session, pending};
 
@@ -15,6 +16,12 @@ async fn one_row<F: Fixture>() -> (F, i64) {
     ingest(&fixture, &[of_session("s", "body")]).await;
     let seq = inbox_of(&fixture, "s").await[0].seq;
     (fixture, seq)
+}
+
+/// A connection that handlers run on: the library's own, which it knows how to clean up.
+async fn own_conn<F: Fixture>(fixture: &F) -> PoolConnection<F::DB> {
+    let settings = PoolSettings::new(1, Duration::from_secs(20));
+    F::DB::open(fixture.pool(), &settings).await.unwrap().acquire().await.unwrap()
 }
 
 /// Marks the row and leaves an effect, as a handler would.
@@ -29,7 +36,7 @@ async fn is_pending<F: Fixture>(fixture: &F) -> bool {
 
 /// What a handler may do to its transaction; what the guard then says.
 async fn after<F: Fixture>(fixture: &F, seq: i64, sql: &str) -> GuardOutcome {
-    let mut conn = fixture.conn().await;
+    let mut conn = own_conn(fixture).await;
     let mut tx = F::DB::begin_guarded(&mut *conn, TIMEOUT).await.unwrap();
     handle::<F>(&mut tx, seq).await;
     F::run(&mut *tx, sql).await.unwrap();
@@ -43,7 +50,7 @@ async fn after<F: Fixture>(fixture: &F, seq: i64, sql: &str) -> GuardOutcome {
 /// The usual end.
 pub async fn a_whole_transaction_is_committed<F: Fixture>() {
     let (fixture, seq) = one_row::<F>().await;
-    let mut conn = fixture.conn().await;
+    let mut conn = own_conn(&fixture).await;
     let mut tx = F::DB::begin_guarded(&mut *conn, TIMEOUT).await.unwrap();
     handle::<F>(&mut tx, seq).await;
     assert_eq!(F::DB::close_guard(&mut *tx, &[seq]).await.unwrap(), GuardOutcome::Whole);
@@ -56,7 +63,7 @@ pub async fn a_whole_transaction_is_committed<F: Fixture>() {
 /// A failed handler leaves nothing, and its connection serves the next.
 pub async fn a_rollback_takes_the_mark_back<F: Fixture>() {
     let (fixture, seq) = one_row::<F>().await;
-    let mut conn = fixture.conn().await;
+    let mut conn = own_conn(&fixture).await;
     let mut tx = F::DB::begin_guarded(&mut *conn, TIMEOUT).await.unwrap();
     handle::<F>(&mut tx, seq).await;
     tx.rollback().await.unwrap();
@@ -89,7 +96,7 @@ pub async fn a_raw_rollback_is_seen<F: Fixture>() {
 /// A savepoint that the handler forgot is no harm.
 pub async fn an_open_savepoint_is_whole<F: Fixture>() {
     let (fixture, seq) = one_row::<F>().await;
-    let mut conn = fixture.conn().await;
+    let mut conn = own_conn(&fixture).await;
     let mut tx = F::DB::begin_guarded(&mut *conn, TIMEOUT).await.unwrap();
     handle::<F>(&mut tx, seq).await;
     F::run(&mut *tx, "SAVEPOINT mine").await.unwrap();
@@ -105,7 +112,7 @@ pub async fn an_open_savepoint_is_whole<F: Fixture>() {
 /// it does not, neither is.
 pub async fn a_failed_statement_never_loses_the_mark_unseen<F: Fixture>() {
     let (fixture, seq) = one_row::<F>().await;
-    let mut conn = fixture.conn().await;
+    let mut conn = own_conn(&fixture).await;
     let mut tx = F::DB::begin_guarded(&mut *conn, TIMEOUT).await.unwrap();
     handle::<F>(&mut tx, seq).await;
     F::run(&mut *tx, "INSERT INTO charges (n) VALUES (1)").await.unwrap_err();
@@ -125,7 +132,7 @@ pub async fn a_failed_statement_never_loses_the_mark_unseen<F: Fixture>() {
 pub async fn a_published_event_commits_with_the_mark<F: Fixture>() {
     let (fixture, seq) = one_row::<F>().await;
     for commit in [false, true] {
-        let mut conn = fixture.conn().await;
+        let mut conn = own_conn(&fixture).await;
         let mut tx = F::DB::begin_guarded(&mut *conn, TIMEOUT).await.unwrap();
         handle::<F>(&mut tx, seq).await;
         F::DB::insert_outbox(&mut *tx, &[event("charged")]).await.unwrap();

@@ -43,6 +43,24 @@ pub async fn blocked_sessions_hide_no_other<F: Fixture>() {
     assert_eq!(texts(&read_inbox(&fixture, query.without(&blocked[..1])).await), ["1", "3", "5"]);
 }
 
+/// Rows that the worker has dealt with take no place in a page, whatever else is left out.
+pub async fn rows_dealt_with_are_left_out<F: Fixture>() {
+    let fixture = F::fresh().await;
+    let events: Vec<_> = (0..300).map(|n| of_session("s", &n.to_string())).collect();
+    ingest(&fixture, &events).await;
+    let all: Vec<_> = inbox_of(&fixture, "s").await.iter().map(|row| row.seq).collect();
+    let query = InboxQuery::new(SUBSCRIPTION, shard_of("s"), 3);
+    let except: Vec<_> = all[..297].iter().copied().filter(|seq| *seq != all[7]).collect();
+    assert_eq!(texts(&read_inbox(&fixture, query.except(&except)).await), ["7", "297", "298"]);
+    assert_eq!(
+        texts(&read_inbox(&fixture, query.except(&except).after(all[7])).await),
+        ["297", "298", "299"]
+    );
+    let blocked = ["s".to_owned()];
+    assert!(read_inbox(&fixture, query.except(&except).without(&blocked)).await.is_empty());
+    assert!(read_inbox(&fixture, query.except(&all)).await.is_empty());
+}
+
 /// A session is blocked by its exact text and nothing like it.
 pub async fn odd_sessions_are_blocked_exactly<F: Fixture>() {
     let fixture = F::fresh().await;

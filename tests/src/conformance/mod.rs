@@ -222,7 +222,7 @@ macro_rules! for_each_storage_case {
             guard: a_whole_transaction_is_committed, a_rollback_takes_the_mark_back, a_raw_commit_is_seen,
                 a_raw_rollback_is_seen, an_open_savepoint_is_whole,
                 a_failed_statement_never_loses_the_mark_unseen, a_published_event_commits_with_the_mark;
-            inbox: rows_are_read_in_order_and_paged, blocked_sessions_hide_no_other,
+            inbox: rows_are_read_in_order_and_paged, blocked_sessions_hide_no_other, rows_dealt_with_are_left_out,
                 odd_sessions_are_blocked_exactly, ready_shards_tell_what_waits_above_the_watermark,
                 times_are_told_by_the_database, marking_counts_pending_rows_only, subscriptions_are_apart;
             ingest: a_redelivery_changes_nothing, a_repetition_within_a_batch_is_stored_once,
@@ -245,7 +245,8 @@ macro_rules! for_each_storage_case {
                 rows_come_in_the_order_of_publishing, pages_meet_without_a_gap, lanes_are_apart,
                 a_late_row_is_found_by_the_sweep, a_mark_takes_pending_rows_by_id_only, a_mark_may_delete,
                 a_dead_row_leaves_the_outbox_read, a_repeated_id_is_refused_whole, delayed_rows_wait_apart,
-                due_rows_come_in_the_order_of_their_times, a_time_to_live_ends_by_the_database,
+                due_rows_come_in_the_order_of_their_times, rows_under_way_are_left_out,
+                a_time_to_live_ends_by_the_database,
                 an_empty_publish_writes_nothing;
             payloads: every_plane_survives_the_outbox, every_plane_survives_the_inbox,
                 bytes_survive_the_inbox, a_megabyte_survives;

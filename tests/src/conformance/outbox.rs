@@ -252,6 +252,30 @@ pub async fn due_rows_come_in_the_order_of_their_times<F: Fixture>() {
     );
 }
 
+/// Rows under way take no place in a page, delayed ones neither.
+pub async fn rows_under_way_are_left_out<F: Fixture>() {
+    let fixture = F::fresh().await;
+    let mut published = events(20);
+    for event in &mut published[10..] {
+        event.deliver = Delivery::In(Duration::from_secs(60));
+    }
+    publish(&fixture, &published).await;
+    fixture.age(Table::Outbox, Duration::from_secs(61)).await;
+    for (all, query) in [
+        (pending(&fixture).await, OutboxQuery::new("default", 3)),
+        (due(&fixture).await, OutboxQuery::new("default", 3).due()),
+    ] {
+        let seqs: Vec<_> = all.iter().map(|row| row.seq).collect();
+        let texts = bodies(&all);
+        let except: Vec<_> = seqs[..8].iter().copied().filter(|seq| *seq != seqs[4]).collect();
+        let rows = read_outbox(&fixture, query.except(&except)).await;
+        assert_eq!(bodies(&rows), [texts[4], texts[8], texts[9]]);
+        let rows = read_outbox(&fixture, query.except(&except).after(seqs[4])).await;
+        assert_eq!(bodies(&rows), [texts[8], texts[9]]);
+        assert!(read_outbox(&fixture, query.except(&seqs)).await.is_empty());
+    }
+}
+
 /// The time to live counts from the publish and by the database's clock.
 pub async fn a_time_to_live_ends_by_the_database<F: Fixture>() {
     let fixture = F::fresh().await;

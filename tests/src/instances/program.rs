@@ -14,7 +14,7 @@ use distributed_events::{
     OutboxSettings, RetryPolicy, shutdown_signal,
 };
 use serde::{Deserialize, Serialize};
-use sqlx::{Database, PgPool, Pool, SqlitePool, Transaction};
+use sqlx::{Database, MySqlPool, PgPool, Pool, SqlitePool, Transaction};
 
 use super::{Counted, Todo};
 use crate::conformance::Fixture;
@@ -81,11 +81,13 @@ pub async fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let arguments = Arguments { folder: folder.into(), name, words: words.collect() };
-    use crate::fixtures::{File, PgDatabase};
+    use crate::fixtures::{File, MySqlDatabase, PgDatabase};
     if url.starts_with("sqlite:") {
         run::<File>(SqlitePool::connect(&url).await.unwrap(), arguments).await
-    } else {
+    } else if url.starts_with("postgres:") {
         run::<PgDatabase>(PgPool::connect(&url).await.unwrap(), arguments).await
+    } else {
+        run::<MySqlDatabase>(MySqlPool::connect(&url).await.unwrap(), arguments).await
     }
 }
 

@@ -11,7 +11,7 @@ use crate::eventually::eventually;
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// Far more than one instance with one subscription asks for, and far less than a loop that never rests.
-const MOST: f64 = 40.0;
+const MOST: f64 = 100.0;
 
 /// With the default settings. `--no-capture` shows the number that the README has.
 pub async fn an_idle_bus_asks_little<F: OnServer>() {
