@@ -22,13 +22,16 @@ const MAKE: &str = "INSERT INTO distributed_events_leases (name) SELECT name FRO
 /// Those named first are taken first; one that another is just taking or renewing is not waited for. A lease that lasts
 /// longer than it could have been given for was written before a clock jumped, and counts as expired (rule 29). Whoever
 /// held it until now never gave it back.
+///
+/// The clock is asked again for a row that has changed since the statement began: one that another has taken meanwhile
+/// would seem to come from the future.
 pub(super) const TAKE: &str = concat!(
     "WITH free AS (SELECT lease.name FROM unnest($1::text[]) WITH ORDINALITY AS asked (name, place) ",
     "JOIN distributed_events_leases AS lease ON lease.name = asked.name ",
     "WHERE lease.owner IS NULL OR lease.until <= ",
-    now!(),
+    clock!(),
     " OR lease.until > ",
-    now!(),
+    clock!(),
     " + ",
     interval!("$4"),
     " ORDER BY asked.place LIMIT $3 FOR UPDATE OF lease SKIP LOCKED) ",

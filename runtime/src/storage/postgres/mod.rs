@@ -23,11 +23,17 @@ macro_rules! is_pending {
     };
 }
 
-/// The database's clock, in the milliseconds that the tables hold; within one statement each place that asks gets one
-/// answer. A subquery, because no index can be searched by what may change from row to row.
+/// The database's clock, in the milliseconds that the tables hold, as often as it is asked.
+macro_rules! clock {
+    () => {
+        "date_trunc('milliseconds', clock_timestamp())"
+    };
+}
+
+/// The same once for all rows of a statement: no index can be searched by what may change from row to row.
 macro_rules! now {
     () => {
-        "(SELECT date_trunc('milliseconds', clock_timestamp()))"
+        concat!("(SELECT ", clock!(), ")")
     };
 }
 
