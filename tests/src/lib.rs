@@ -9,6 +9,7 @@ pub mod memory_broker;
 pub mod outages;
 pub mod private_server;
 pub mod programs;
+pub mod rules;
 pub mod service;
 
 /// The README's sample compiles.

@@ -96,9 +96,11 @@ async fn run_on<DB: Storage>(
     let guard = match &result {
         Err(error) if error.is_timeout() => {
             // The connection may still be busy with what was cut off; then it is closed and the database rolls back.
-            tokio::time::timeout(VERDICT_WAIT, DB::close_guard(&mut tx, &seqs))
-                .await
-                .unwrap_or(Ok(GuardOutcome::Broken))
+            // Where it can't say either, a mark that was committed all the same refuses the attempt.
+            match tokio::time::timeout(VERDICT_WAIT, DB::close_guard(&mut tx, &seqs)).await {
+                Ok(Ok(outcome)) => Ok(outcome),
+                Ok(Err(_)) | Err(_) => Ok(GuardOutcome::Broken),
+            }
         }
         _ => DB::close_guard(&mut tx, &seqs).await,
     }?;

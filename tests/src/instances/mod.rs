@@ -31,6 +31,18 @@ pub trait Shared: Fixture {
     /// Lets all leases run out.
     const BURY: &'static str;
 
+    /// A statement that never ends.
+    const ENDLESS: &'static str;
+
+    /// How many connections are at work on a statement that never ends, where the database can tell.
+    const AT_WORK: Option<&'static str>;
+
+    /// Ends the connection that says it, where there is a server.
+    const SUICIDE: Option<&'static str>;
+
+    /// Makes a transaction the one that survives a deadlock.
+    const WINS_DEADLOCKS: &'static [&'static str];
+
     /// Where it is.
     fn url(&self) -> String;
 
@@ -104,7 +116,7 @@ impl<F: Shared> Place<F> {
         self.folder.path().join(name)
     }
 
-    /// Starts an instance; further words are for [`program`].
+    /// Starts an instance; further words are for [`mod@program`].
     pub fn start(&self, name: &str, words: &[&str]) -> Instance {
         Instance::start(&self.fixture.url(), self.folder.path(), name, words)
     }

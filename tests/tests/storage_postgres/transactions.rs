@@ -187,7 +187,10 @@ async fn a_frozen_holder_loses_its_locks() {
     let mut frozen = database.conn().await;
     let mut tx = Postgres::begin_guarded(&mut frozen, Duration::from_millis(50)).await.unwrap();
     Postgres::mark_processed(&mut tx, &seqs).await.unwrap();
-    let mark = async || Postgres::mark_processed(&mut *database.conn().await, &seqs).await.unwrap_or(0);
+    // Each look waits for the row no longer than this, or none would ever be too late.
+    let impatient = database.pool_with(database.options().options([("lock_timeout", "100")])).await;
+    let mark =
+        async || Postgres::mark_processed(&mut *impatient.acquire().await.unwrap(), &seqs).await.unwrap_or(0);
     eventually("the row is free", mark, |marked| *marked == 1).await;
     let error = Postgres::close_guard(&mut tx, &seqs).await.unwrap_err();
     assert!(passes(&error), "{error:?}");

@@ -55,14 +55,20 @@ fn timeouts(timeout: Duration) -> String {
 /// A transaction that ended took the savepoint with it. One that lives is whole: a failed statement undoes itself and
 /// nothing else, or the whole transaction.
 pub(super) async fn close(conn: &mut MySqlConnection, marked: &[i64]) -> Result<GuardOutcome, StorageError> {
-    match sqlx::raw_sql(RELEASE).execute(&mut *conn).await {
-        Ok(_) => Ok(GuardOutcome::Whole),
-        Err(error) => match pool::number(&error) {
-            Some(NO_SAVEPOINT) => lost(conn, marked).await,
-            // Begun by the handler, which it could not in our transaction.
-            Some(XA_STATE) => Ok(GuardOutcome::Ended),
-            _ => Err(error.into()),
-        },
+    // The first answer may be that to a statement which was cut off.
+    let mut answers = 2;
+    loop {
+        answers -= 1;
+        match sqlx::raw_sql(RELEASE).execute(&mut *conn).await {
+            Ok(_) => return Ok(GuardOutcome::Whole),
+            Err(error) => match pool::number(&error) {
+                Some(NO_SAVEPOINT) => return lost(conn, marked).await,
+                // Begun by the handler, which it could not in our transaction.
+                Some(XA_STATE) => return Ok(GuardOutcome::Ended),
+                Some(_) if answers > 0 => {}
+                _ => return Err(error.into()),
+            },
+        }
     }
 }
 

@@ -1,0 +1,5 @@
+//! The rules of SEMANTICS.md, as a running bus keeps them, on SQLite.
+
+use tests::fixtures::File;
+
+tests::rules!(crate::File);
