@@ -74,6 +74,25 @@ pub async fn requeue<DB: Storage>(
     Ok(count)
 }
 
+/// Sends events again that were sent within the last `within`, of one name or of all: for a subscriber whose database has
+/// come back without its last transactions, such as after a failover. Returns how many. What a subscriber still has it
+/// knows by the id and drops; a broker with duplicate detection drops what it has seen within its window. Only what
+/// retention has kept can be sent again.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn resend<DB: Storage>(
+    pool: &Pool<DB>,
+    within: Duration,
+    event: Option<&str>,
+) -> Result<u64, StorageError> {
+    let mut conn = pool.acquire().await?;
+    let count = DB::resend(&mut *conn, within, event).await?;
+    wake::heard(Hint::Published);
+    let _unheard = DB::notify(&mut *conn, Uuid::nil(), &[Hint::Published]).await;
+    Ok(count)
+}
+
 /// Gives dead rows up: in the inbox they keep their key, so that a copy sent again is still known; in the outbox they
 /// are deleted. Returns how many were dead.
 ///

@@ -137,6 +137,13 @@ pub trait AdminStorage: Database {
         delay: Duration,
     ) -> impl Future<Output = Result<u64, StorageError>> + Send;
 
+    /// Makes rows pending again that were sent within the last `within`, of one event or of all; returns how many.
+    fn resend(
+        conn: &mut Self::Connection,
+        within: Duration,
+        event: Option<&str>,
+    ) -> impl Future<Output = Result<u64, StorageError>> + Send;
+
     /// Gives dead rows up: an inbox row becomes `discarded` and keeps its key (rule 15); an outbox row, whose key
     /// nothing needs, is deleted. Returns how many were dead.
     fn discard(

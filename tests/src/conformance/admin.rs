@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use distributed_events::storage::{
-    AdminStorage, Attempt, DeadRow, DeadRowFilter, Delivery, NewEvent, StateCounts, Storage, Table, Verdict,
+    AdminStorage, Attempt, DeadRow, DeadRowFilter, Delivery, NewEvent, SentRows, StateCounts, Storage, Table,
+    Verdict,
 };
 
 use super::{
@@ -254,4 +255,29 @@ pub async fn discard_keeps_the_key_in_the_inbox<F: Fixture>() {
     assert_eq!(ingest(&fixture, &[event]).await.duplicates, 1);
     assert!(inbox_of(&fixture, "s").await.is_empty());
     assert_eq!(fixture.number("SELECT count(*) FROM inbox WHERE status = 'discarded'").await, 1);
+}
+
+/// What was sent a while ago, or under another name, stays sent; the rest is read again in its order.
+pub async fn sent_rows_are_sent_again<F: Fixture>() {
+    let fixture = F::fresh().await;
+    let mut other = event("other");
+    other.envelope.name = "test.other".to_owned();
+    let mut delayed = event("delayed");
+    delayed.deliver = Delivery::In(Duration::from_millis(1));
+    let recent = [event("1"), delayed, other, event("2")];
+    publish(&fixture, &[event("old")]).await;
+    let ids: Vec<_> = pending(&fixture).await.iter().map(|row| row.envelope.id).collect();
+    let mut conn = fixture.conn().await;
+    F::DB::mark_sent(&mut *conn, &ids, SentRows::Keep).await.unwrap();
+    fixture.age(Table::Outbox, Duration::from_secs(3_600)).await;
+    publish(&fixture, &recent).await;
+    let ids: Vec<_> = recent.iter().map(|event| event.envelope.id).collect();
+    F::DB::mark_sent(&mut *conn, &ids, SentRows::Keep).await.unwrap();
+    publish(&fixture, &[event("3")]).await;
+    let within = Duration::from_secs(600);
+    assert_eq!(F::DB::resend(&mut *conn, within, Some("test.other")).await.unwrap(), 1);
+    assert_eq!(bodies(&pending(&fixture).await), ["other", "3"]);
+    assert_eq!(F::DB::resend(&mut *conn, within, None).await.unwrap(), 3);
+    assert_eq!(F::DB::resend(&mut *conn, within, None).await.unwrap(), 0);
+    assert_eq!(bodies(&pending(&fixture).await), ["1", "delayed", "other", "2", "3"]);
 }

@@ -83,6 +83,7 @@ pub async fn missing_tables_say_what_to_do<F: Fixture>() {
     check("dead_rows", F::DB::dead_rows(conn, outbox, &DeadRowFilter::default()).await.err());
     check("requeue", F::DB::requeue(conn, inbox, &[1], time).await.err());
     check("discard", F::DB::discard(conn, inbox, &[1]).await.err());
+    check("resend", F::DB::resend(conn, time, None).await.err());
     check("subscriptions", F::DB::subscriptions(conn).await.err());
     let subscription = LocalSubscription {
         topic: "t".to_owned(),

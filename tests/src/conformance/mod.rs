@@ -215,7 +215,8 @@ macro_rules! for_each_storage_case {
             admin: counts_tell_open_rows_by_owner_and_age, dead_rows_are_listed_with_bytes_and_reason,
                 dead_rows_are_paged_and_filtered, requeued_outbox_rows_are_pending_again,
                 requeued_inbox_rows_are_pending_again, only_dead_rows_are_requeued_or_discarded,
-                discard_deletes_from_the_outbox, discard_keeps_the_key_in_the_inbox;
+                discard_deletes_from_the_outbox,
+                sent_rows_are_sent_again, discard_keeps_the_key_in_the_inbox;
             attempts: a_retry_counts_and_waits, an_attempt_is_taken_back, a_row_ends_dead,
                 an_ended_transaction_makes_any_row_dead, another_owner_or_epoch_is_refused,
                 a_lost_lease_is_refused;

@@ -71,11 +71,16 @@ impl<F: OnServer> Shop<F> {
         Self { fixture, server }
     }
 
-    /// A bus with short times and the handler.
+    /// A bus with short times and the handler, and a broker of its own.
     pub fn builder(&self) -> BusBuilder<F::DB> {
+        self.builder_over(LocalBroker::new())
+    }
+
+    /// The same with a broker that others know.
+    pub fn builder_over(&self, broker: LocalBroker) -> BusBuilder<F::DB> {
         let lease = Duration::from_secs(3);
         EventBus::builder(self.fixture.pool().clone())
-            .broker(LocalBroker::new())
+            .broker(broker)
             .inbox(
                 InboxSettings::default()
                     .lease_time(lease)
@@ -182,7 +187,8 @@ macro_rules! outages {
             restarts: a_server_that_restarts_loses_and_doubles_nothing,
                 a_server_that_is_away_at_the_start_is_waited_for;
             idle: an_idle_bus_asks_little;
-            failover: after_a_failover_without_the_last_transactions_the_rest_goes_on;
+            failover: after_a_failover_without_the_last_transactions_the_rest_goes_on,
+                what_a_subscriber_has_lost_is_sent_again;
         }
     };
     (@cases ($fixture:ty) $($module:ident: $($case:ident),+;)+) => {

@@ -60,6 +60,14 @@ pub(super) const REQUEUE_OUTBOX: &str = concat!(
     " + {delay}, NULL) WHERE status = 'dead' AND seq IN ({numbers})"
 );
 
+/// Back in their places: a session is sent again in its order. Those that were delayed have waited already.
+pub(super) const RESEND: &str = concat!(
+    "UPDATE outbox FORCE INDEX (outbox_sent) SET status = 'pending', attempts = 0, next_attempt_at = NULL, ",
+    "processed_at = NULL, deliver_at = NULL WHERE status = 'sent' AND processed_at >= ",
+    now!(),
+    " - ? AND (? IS NULL OR event_type = ?)"
+);
+
 pub(super) const REQUEUE_INBOX: &str = concat!(
     "UPDATE inbox FORCE INDEX (PRIMARY) SET status = 'pending', attempts = 0, processed_at = NULL, ",
     "next_attempt_at = if({delay} > 0, ",
@@ -183,6 +191,15 @@ pub(super) async fn requeue(
     };
     let sql = with_numbers(sql, seqs).replace("{delay}", &millis(delay).to_string());
     Ok(sqlx::raw_sql(AssertSqlSafe(sql)).execute(conn).await?.rows_affected())
+}
+
+pub(super) async fn resend(
+    conn: &mut MySqlConnection,
+    within: Duration,
+    event: Option<&str>,
+) -> Result<u64, StorageError> {
+    let query = sqlx::query(RESEND).bind(millis(within)).bind(event).bind(event);
+    Ok(query.execute(conn).await?.rows_affected())
 }
 
 pub(super) async fn discard(

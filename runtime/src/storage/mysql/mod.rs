@@ -252,6 +252,15 @@ impl AdminStorage for MySql {
         named(conn, result).await
     }
 
+    async fn resend(
+        conn: &mut MySqlConnection,
+        within: Duration,
+        event: Option<&str>,
+    ) -> Result<u64, StorageError> {
+        let result = admin::resend(conn, within, event).await;
+        named(conn, result).await
+    }
+
     async fn discard(conn: &mut MySqlConnection, table: Table, seqs: &[i64]) -> Result<u64, StorageError> {
         let result = admin::discard(conn, table, seqs).await;
         named(conn, result).await

@@ -68,6 +68,16 @@ pub(super) const REQUEUE_OUTBOX: &str = concat!(
     " END WHERE status = 'dead' AND seq = ANY($1)"
 );
 
+/// Back in their places: a session is sent again in its order. Those that were delayed have waited already.
+pub(super) const RESEND: &str = concat!(
+    "UPDATE outbox SET status = 'pending', attempts = 0, next_attempt_at = NULL, processed_at = NULL, ",
+    "deliver_at = NULL WHERE status = 'sent' AND processed_at >= ",
+    now!(),
+    " - ",
+    interval!("$1"),
+    " AND ($2::text IS NULL OR event_type = $2)"
+);
+
 pub(super) const REQUEUE_INBOX: &str = concat!(
     "UPDATE inbox SET status = 'pending', attempts = 0, processed_at = NULL, ",
     "next_attempt_at = CASE WHEN $2 > 0 THEN ",
@@ -174,6 +184,15 @@ pub(super) async fn requeue(
         Table::Inbox => REQUEUE_INBOX,
     };
     let query = query(conn, sql).bind(seqs).bind(millis(delay));
+    execute(conn, query).await
+}
+
+pub(super) async fn resend(
+    conn: &mut PgConnection,
+    within: Duration,
+    event: Option<&str>,
+) -> Result<u64, StorageError> {
+    let query = query(conn, RESEND).bind(millis(within)).bind(event.map(str::to_owned));
     execute(conn, query).await
 }
 

@@ -284,6 +284,15 @@ impl AdminStorage for Postgres {
         named(conn, result).await
     }
 
+    async fn resend(
+        conn: &mut PgConnection,
+        within: Duration,
+        event: Option<&str>,
+    ) -> Result<u64, StorageError> {
+        let result = admin::resend(conn, within, event).await;
+        named(conn, result).await
+    }
+
     async fn discard(conn: &mut PgConnection, table: Table, seqs: &[i64]) -> Result<u64, StorageError> {
         let result = admin::discard(conn, table, seqs).await;
         named(conn, result).await

@@ -59,6 +59,14 @@ pub(super) const REQUEUE_OUTBOX: &str = concat!(
     " + ?2, NULL) WHERE status = 'dead' AND seq IN (SELECT value FROM json_each(?1))"
 );
 
+/// Back in their places: a session is sent again in its order. Those that were delayed have waited already.
+pub(super) const RESEND: &str = concat!(
+    "UPDATE outbox INDEXED BY outbox_sent SET status = 'pending', attempts = 0, next_attempt_at = NULL, ",
+    "processed_at = NULL, deliver_at = NULL WHERE status = 'sent' AND processed_at >= ",
+    now!(),
+    " - ?1 AND (?2 IS NULL OR event_type = ?2)"
+);
+
 pub(super) const REQUEUE_INBOX: &str = concat!(
     "UPDATE inbox NOT INDEXED SET status = 'pending', attempts = 0, processed_at = NULL, ",
     "next_attempt_at = iif(?2 > 0, ",
@@ -159,6 +167,14 @@ pub(super) async fn requeue(
         Table::Inbox => REQUEUE_INBOX,
     };
     Ok(sqlx::query(sql).bind(json_numbers(seqs)).bind(millis(delay)).execute(conn).await?.rows_affected())
+}
+
+pub(super) async fn resend(
+    conn: &mut SqliteConnection,
+    within: Duration,
+    event: Option<&str>,
+) -> Result<u64, StorageError> {
+    Ok(sqlx::query(RESEND).bind(millis(within)).bind(event).execute(conn).await?.rows_affected())
 }
 
 pub(super) async fn discard(

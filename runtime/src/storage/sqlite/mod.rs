@@ -251,6 +251,15 @@ impl AdminStorage for Sqlite {
         named(conn, result).await
     }
 
+    async fn resend(
+        conn: &mut SqliteConnection,
+        within: Duration,
+        event: Option<&str>,
+    ) -> Result<u64, StorageError> {
+        let result = admin::resend(conn, within, event).await;
+        named(conn, result).await
+    }
+
     async fn discard(conn: &mut SqliteConnection, table: Table, seqs: &[i64]) -> Result<u64, StorageError> {
         let result = admin::discard(conn, table, seqs).await;
         named(conn, result).await
