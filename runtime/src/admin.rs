@@ -76,7 +76,7 @@ pub async fn requeue<DB: Storage>(
 
 /// Sends events again that were sent within the last `within`, of one name or of all: for a subscriber whose database has
 /// come back without its last transactions, such as after a failover. Returns how many. What a subscriber still has it
-/// knows by the id and drops; a broker with duplicate detection drops what it has seen within its window. Only what
+/// knows by the id and drops; what it has lost steps out of its session's order, behind what has come since. A broker with duplicate detection drops what it has seen within its window. Only what
 /// retention has kept can be sent again.
 ///
 /// # Errors
