@@ -156,6 +156,14 @@ async fn a_lane_without_a_broker_or_with_two() {
 }
 
 #[tokio::test]
+async fn a_subscription_to_ignore_events_of_that_nobody_serves() {
+    assert_refused(
+        local().ignore_unknown_events("biling"),
+        &["ignore_unknown_events(\"biling\")", "mend the name"],
+    );
+}
+
+#[tokio::test]
 async fn a_state_that_nobody_gave() {
     let says = ["shop::billing::stateful (billing.rs:12)", "State<", "Clockwork", ".state(value)"];
     assert_refused(local().handler::<Stateful>(), &says);

@@ -34,6 +34,7 @@ pub(super) fn build<DB: Storage>(mut builder: BusBuilder<DB>) -> Result<EventBus
             Err(found) => problems.extend(found),
         }
     }
+    check_ignored(&builder, &subscriptions, &mut problems);
     let busy_timeout = check_timeouts(&builder, &subscriptions, &mut problems);
     if !problems.is_empty() {
         return Err(BusError::Configuration { problems });
@@ -108,6 +109,25 @@ fn check_lanes<DB: Storage>(builder: &BusBuilder<DB>, problems: &mut Vec<String>
     for (lane, event) in missing {
         problems.push(format!(
             "event {event} travels in lane {lane}, for which the bus has no broker: add `.lane(\"{lane}\", broker)`"
+        ));
+    }
+}
+
+/// A mistyped name would ignore nothing, and what it was meant for would end dead.
+fn check_ignored<DB: Storage>(
+    builder: &BusBuilder<DB>,
+    subscriptions: &[Served<DB>],
+    problems: &mut Vec<String>,
+) {
+    let mut unserved: Vec<_> = builder
+        .ignores_unknown
+        .iter()
+        .filter(|name| !subscriptions.iter().any(|served| served.name == **name))
+        .collect();
+    unserved.sort_unstable();
+    for name in unserved {
+        problems.push(format!(
+            "`.ignore_unknown_events(\"{name}\")` names a subscription for which the bus has no handler: mend the name, or register its handlers"
         ));
     }
 }

@@ -95,7 +95,7 @@ async fn start<DB: Storage>(bus: &Inner<DB>) -> Result<Connections<DB>, BusError
     for lane in &bus.lanes {
         lane.broker.open().await.map_err(|reason| BusError::Broker { lane: lane.name.clone(), reason })?;
         let relay = bus.relay(&connections, lane);
-        if let Some(bound) = patiently(bus, START_PATIENCE, || relay.bind()).await? {
+        if let Some(bound) = patiently(bus, patience, || relay.bind()).await? {
             return Err(BusError::LaneBound { lane: lane.name.clone(), bound, own: lane.broker.identity() });
         }
     }
