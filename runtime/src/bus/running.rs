@@ -2,11 +2,11 @@
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -29,11 +29,17 @@ pub(super) async fn run<DB: Storage>(
     bus: &Arc<Inner<DB>>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), BusError> {
-    let mut shutdown = pin!(shutdown);
+    let shutdown = shutdown.shared();
+    let (waiting, mut waits) = watch::channel(false);
+    // A start that goes on is let through, so that what it tells others is told.
+    let given_up = async {
+        shutdown.clone().await;
+        let _started = waits.wait_for(|waits| *waits).await;
+    };
     let connections = tokio::select! {
         biased;
-        connections = start(bus) => connections?,
-        () = &mut shutdown => return Ok(()),
+        connections = start(bus, &waiting) => connections?,
+        () = given_up => return Ok(()),
     };
     #[cfg(feature = "macros")]
     housekeeping::warn_of_unserved();
@@ -88,14 +94,17 @@ pub(super) async fn run<DB: Storage>(
 }
 
 /// Connects to the database and the brokers, and checks what a bus can't run without.
-async fn start<DB: Storage>(bus: &Inner<DB>) -> Result<Connections<DB>, BusError> {
+async fn start<DB: Storage>(
+    bus: &Inner<DB>,
+    waiting: &watch::Sender<bool>,
+) -> Result<Connections<DB>, BusError> {
     // A file is there or it isn't; a server may be on its way, as one is that is started together with the service.
     let patience = if DB::SINGLE_WRITER { Duration::ZERO } else { START_PATIENCE };
-    let connections = patiently(bus, patience, || connect(bus)).await?;
+    let connections = patiently(bus, waiting, patience, || connect(bus)).await?;
     for lane in &bus.lanes {
         lane.broker.open().await.map_err(|reason| BusError::Broker { lane: lane.name.clone(), reason })?;
         let relay = bus.relay(&connections, lane);
-        if let Some(bound) = patiently(bus, patience, || relay.bind()).await? {
+        if let Some(bound) = patiently(bus, waiting, patience, || relay.bind()).await? {
             return Err(BusError::LaneBound { lane: lane.name.clone(), bound, own: lane.broker.identity() });
         }
     }
@@ -113,6 +122,7 @@ async fn connect<DB: Storage>(bus: &Inner<DB>) -> Result<Connections<DB>, Storag
 /// Tries again for as long as the database is in trouble that passes.
 async fn patiently<DB: Storage, T, F: Future<Output = Result<T, StorageError>>>(
     bus: &Inner<DB>,
+    waiting: &watch::Sender<bool>,
     patience: Duration,
     attempt: impl Fn() -> F,
 ) -> Result<T, StorageError> {
@@ -128,6 +138,7 @@ async fn patiently<DB: Storage, T, F: Future<Output = Result<T, StorageError>>>(
             other => return other,
         };
         bus.telemetry.incidents.report(IncidentKind::DatabaseTrouble, "start", error);
+        waiting.send_replace(true);
         tokio::time::sleep(backoff.next()).await;
     }
 }
