@@ -1,6 +1,31 @@
 //! The rules of SEMANTICS.md as a running bus keeps them, on every database: each case is named after its rule and is the
 //! interleaving that breaks the promise without it. What only the storage port can break is in its conformance suite, what
-//! takes several processes in `instances`.
+//! takes several processes in `instances`. Where each rule is held:
+//!
+//! | rule | by |
+//! |---|---|
+//! | 1, 6 | `rule_06_…`, `outbox_relay::order`, `instances::freezing::a_thousand_sessions_…` |
+//! | 2 | `rule_02_…`, `storage_postgres::horizons` (both tables), `storage_mysql` |
+//! | 3, 4 | `rule_03_…`, `rule_04_…`, `conformance::attempts` |
+//! | 5 | `rule_05_…` (two), `conformance::inbox::{blocked_sessions_hide_no_other, rows_dealt_with_are_left_out}` |
+//! | 7 | nothing to check before a broker without sessions |
+//! | 8, 9 | `rule_09_…` (five), `conformance::guard`, `guard`, `storage_mysql::guarded`, `storage_postgres::transactions` |
+//! | 10 | `rule_10_…`, `instances::freezing::an_instance_that_is_frozen_inside_its_handler_…` |
+//! | 11 | `rule_11_…` (two), `instances::deaths` |
+//! | 12, 13 | `rule_12_…`, `handling::batches`, `registration` |
+//! | 14 | `conformance::ingest`, `inbox_relay` |
+//! | 15, 16 | `rule_15_…` (two), `rule_16_…`, `conformance::retention`, `registration` |
+//! | 17, 18, 19 | `conformance::ingest`, `inbox_relay` |
+//! | 20 | the hashes' vectors; the rest with Service Bus |
+//! | 21, 22 | `instances::deployment`, `bad_input`, `conformance::migrations` |
+//! | 23 | `registration` |
+//! | 24, 25 | `outbox_relay::{failures, marks}`, `conformance::outbox` |
+//! | 26 | with Service Bus |
+//! | 27 | `local_broker`, `conformance::local` |
+//! | 28, 29 | `rule_28_…`, `conformance::leases`, each database's `settings` |
+//! | 30 | `storage_postgres::pgbouncer`, `storage_mysql` |
+//! | 31 | `storage_sqlite::transactions`, `registration` |
+//! | 32 | `outages::failover` |
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
