@@ -30,7 +30,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use distributed_events::storage::{Body, IncomingEvent, Storage};
+use distributed_events::storage::{Body, IncomingEvent, Storage, shard_of};
 use distributed_events::{
     BusBuilder, DistributedEvent, EventBus, EventId, HandlerError, HandlerSettings, InboxSettings,
     LocalBroker, OutboxSettings, RetryPolicy,
@@ -79,6 +79,12 @@ pub fn step(session: &str, n: i64) -> Step {
 pub fn running(n: i64, sql: &[(&str, bool)]) -> Step {
     let sql = sql.iter().map(|(sql, swallow)| ((*sql).to_owned(), *swallow)).collect();
     Step { n, sql, ..Step::default() }
+}
+
+/// Other sessions of the same shard, which a reader of that shard must not let wait for this one.
+pub fn beside_session(session: &str) -> impl Iterator<Item = String> {
+    let shard = shard_of(session);
+    (0..).map(|n| format!("beside{n}")).filter(move |other| shard_of(other) == shard)
 }
 
 /// The step as a broker delivers it.

@@ -3,7 +3,7 @@
 use distributed_events::DistributedEvent;
 use distributed_events::storage::Storage;
 
-use super::{Rig, Shared, Step, beside, step};
+use super::{Rig, Shared, Step, beside, beside_session, step};
 
 /// T1 takes the first number and stays open, the second commits and is sent, T1 commits, and then its session publishes
 /// again: a reader whose position had passed the gap would send that before T1's.
@@ -35,9 +35,7 @@ pub async fn rule_05_a_blocked_session_hides_nobody<F: Shared>() {
     steps.extend((1..1_500).map(|n| step("blocked", n)));
     // In the same shard, behind them.
     steps.push(step("blocked", 1_500));
-    let shard = distributed_events::storage::shard_of("blocked");
-    let same = (0..).map(|n| format!("free{n}")).find(|s| distributed_events::storage::shard_of(s) == shard);
-    let same = same.unwrap();
+    let same = beside_session("blocked").next().unwrap();
     steps.extend((0..3).map(|n| step(&same, n)));
     rig.receive(&steps).await;
     beside(&rig.bus(), async {
