@@ -14,7 +14,7 @@ pub async fn an_instance_that_is_frozen_between_events_is_replaced_and_comes_bac
     let a = place.start("a", &[]);
     place.publish(&[of("s0", 0), of("s1", 0)]).await;
     place.effects(2).await;
-    a.freeze();
+    place.freeze(&a).await;
     let b = place.start("b", &[]);
     place.publish(&[of("s0", 1), of("s1", 1)]).await;
     place.effects(4).await;
@@ -81,7 +81,7 @@ pub async fn a_thousand_sessions_stay_in_order_whatever_happens<F: Shared>() {
     };
     let happening = async {
         place.effects(all / 5).await;
-        c.freeze();
+        place.freeze(&c).await;
         place.effects(all / 4).await;
         a.kill();
         let _d = place.start("d", &[]);
