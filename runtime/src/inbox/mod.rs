@@ -1,6 +1,7 @@
 //! Events on their way in: from the broker to the inbox table by [`relay`], from there to [`handler`]s by [`processor`].
 
 pub(crate) mod bind;
+mod caution;
 #[cfg(feature = "macros")]
 pub mod discovery;
 pub mod handler;
@@ -12,4 +13,5 @@ pub mod relay;
 pub(crate) mod route;
 pub mod settings;
 mod shard;
+mod unhandled;
 mod worker;

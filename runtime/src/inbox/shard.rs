@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::caution::Passed;
 use crate::lease::Lease;
 use crate::storage::InboxRow;
 use crate::watermark::Watermark;
@@ -34,7 +35,7 @@ pub(crate) struct Shard<H> {
     /// Rows whose attempt was written before a run of which the database's trouble told nothing (rule 11).
     counted: HashSet<i64>,
     /// After an unclean takeover: the heads of sessions run one by one with the attempt written first (rule 11).
-    cautious: Option<HashSet<String>>,
+    cautious: Option<Passed>,
 }
 
 impl<H> Shard<H> {
@@ -52,7 +53,7 @@ impl<H> Shard<H> {
             all_blocked_at: None,
             foreign: false,
             counted: HashSet::new(),
-            cautious: unclean.then(HashSet::new),
+            cautious: unclean.then(Passed::default),
         }
     }
 
@@ -125,15 +126,13 @@ impl<H> Shard<H> {
 
     /// Whether the row may be the one that its last holder died of.
     pub(crate) fn is_cautious(&self, row: &InboxRow) -> bool {
-        self.cautious.as_ref().is_some_and(|passed| {
-            row.event.session_id.as_ref().is_none_or(|session| !passed.contains(session))
-        })
+        self.cautious.as_ref().is_some_and(|passed| !passed.contains(row))
     }
 
-    /// A session's head has run and we are still alive.
+    /// A session's head, or a row without a session, has run and we are still alive.
     pub(crate) fn passed(&mut self, row: &InboxRow) {
-        if let (Some(passed), Some(session)) = (&mut self.cautious, &row.event.session_id) {
-            passed.insert(session.clone());
+        if let Some(passed) = &mut self.cautious {
+            passed.insert(row);
         }
     }
 
@@ -150,6 +149,9 @@ impl<H> Shard<H> {
     /// What came of the run is written.
     pub(crate) fn settled(&mut self, row: &InboxRow) {
         self.counted.remove(&row.seq);
+        if let (Some(passed), false) = (&mut self.cautious, self.waiting.contains(&row.seq)) {
+            passed.forget(row);
+        }
     }
 
     /// Reading at that time came to the end: everything that was pending at the takeover has been run or blocked once.

@@ -1,11 +1,12 @@
 //! A worker: takes one shard's rows in order and brings each to its end.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::caution::Turn;
 use super::guarded::{self, Ran, Work};
 use super::handler::States;
 use super::route::{Route, Routes};
@@ -47,7 +48,7 @@ pub(super) struct Core<DB: Storage> {
 }
 
 /// What became of a row.
-enum Step {
+pub(super) enum Step {
     /// It is settled, or blocked: go on with the next.
     Next,
     /// The table is not as it was read: read again.
@@ -55,35 +56,6 @@ enum Step {
 }
 
 impl<DB: Storage> Core<DB> {
-    /// Announces this instance and learns of the others.
-    pub(super) async fn announce(&self, conn: &mut DB::Connection) -> Result<Vec<Instance>, StorageError> {
-        let asked = Instant::now();
-        let live = DB::announce(conn, &self.me, self.settings.lease_time).await?;
-        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = (Some(asked), live.clone());
-        Ok(live)
-    }
-
-    /// Whether an instance that lived when the shard was read handles an event, or lives now.
-    async fn is_handled_elsewhere(
-        &self,
-        name: &str,
-        version: u32,
-        read_at: Option<Instant>,
-    ) -> Result<bool, StorageError> {
-        let handles = |live: &[Instance]| {
-            live.iter().any(|instance| instance.handles(&self.subscription, name, version))
-        };
-        let known = {
-            let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-            (live.0 >= read_at || handles(&live.1)).then(|| handles(&live.1))
-        };
-        match known {
-            Some(handled) => Ok(handled),
-            // One that has come since then must not find its events dead.
-            None => Ok(handles(&self.announce(&mut *self.connections.write().await?).await?)),
-        }
-    }
-
     /// Works through a shard until nothing eligible is left, its slice is over, or it must stop.
     pub(super) async fn work(
         self: Arc<Self>,
@@ -139,9 +111,9 @@ impl<DB: Storage> Core<DB> {
             }
             let taken = self.batch_length(shard, rest);
             let step = if taken > 1 {
-                self.run_batch(shard, &rest[..taken]).await?
+                self.run_batch(shard, &rest[..taken], stop).await?
             } else {
-                self.run_row(shard, row).await?
+                self.run_row(shard, row, stop).await?
             };
             if matches!(step, Step::Reread) {
                 shard.read_again();
@@ -203,6 +175,7 @@ impl<DB: Storage> Core<DB> {
         &self,
         shard: &mut Shard<DB::Horizon>,
         rows: &[InboxRow],
+        stop: &Shutdown,
     ) -> Result<Step, StorageError> {
         let routed: Vec<_> =
             rows.iter().filter_map(|row| self.route(row).map(|route| (row, route))).collect();
@@ -226,7 +199,7 @@ impl<DB: Storage> Core<DB> {
         }
         for row in rows {
             if !shard.is_blocked(row.event.session_id.as_deref())
-                && matches!(self.run_row(shard, row).await?, Step::Reread)
+                && matches!(self.run_row(shard, row, stop).await?, Step::Reread)
             {
                 return Ok(Step::Reread);
             }
@@ -238,7 +211,12 @@ impl<DB: Storage> Core<DB> {
         Work { subscription: &self.subscription, rows, states: &self.states, timeout }
     }
 
-    async fn run_row(&self, shard: &mut Shard<DB::Horizon>, row: &InboxRow) -> Result<Step, StorageError> {
+    async fn run_row(
+        &self,
+        shard: &mut Shard<DB::Horizon>,
+        row: &InboxRow,
+        stop: &Shutdown,
+    ) -> Result<Step, StorageError> {
         let session = row.event.session_id.as_deref();
         if shard.is_blocked(session) {
             return Ok(Step::Next);
@@ -259,11 +237,16 @@ impl<DB: Storage> Core<DB> {
             counted_before.then(|| InboxRow { attempts: row.attempts.saturating_sub(1), ..row.clone() });
         let row = uncounted.as_ref().unwrap_or(row);
         let cautious = counted_before || shard.is_cautious(row);
+        let most = route.retry.max_attempts();
+        if cautious && !counted_before && row.attempts >= most {
+            let reason = format!("the process ended {} times while handling it", row.attempts);
+            return self.end_dead(shard, row, &reason, Verdict::Dead, 0).await;
+        }
+        let turn = if cautious { Turn::wait(row, most, stop).await } else { None };
+        if cautious && (turn.is_none() || !shard.lease.is_good(Instant::now())) {
+            return Ok(Step::Reread);
+        }
         if cautious && !counted_before {
-            if row.attempts >= route.retry.max_attempts() {
-                let reason = format!("the process ended {} times while handling it", row.attempts);
-                return self.end_dead(shard, row, &reason, Verdict::Dead, 0).await;
-            }
             // Written before the handler, so that an event which kills the process is counted all the same.
             let attempt =
                 Attempt::new(row.seq, &shard.lease.fence, Verdict::Retry(Duration::ZERO)).counting(1);
@@ -274,6 +257,7 @@ impl<DB: Storage> Core<DB> {
         }
         let routed = [(row, route)];
         let ran = guarded::run(&self.connections, &self.work_of(&routed, route.timeout)).await;
+        drop(turn);
         shard.passed(row);
         let counted = i32::from(cautious);
         let step = match ran? {
@@ -337,7 +321,7 @@ impl<DB: Storage> Core<DB> {
         Ok(Step::Next)
     }
 
-    async fn end_dead(
+    pub(super) async fn end_dead(
         &self,
         shard: &Shard<DB::Horizon>,
         row: &InboxRow,
@@ -361,36 +345,7 @@ impl<DB: Storage> Core<DB> {
         recorded
     }
 
-    /// A row that this instance can't handle (rule 21).
-    async fn unknown(&self, shard: &mut Shard<DB::Horizon>, row: &InboxRow) -> Result<Step, StorageError> {
-        let (name, version) = (row.event.name.as_str(), row.event.version);
-        if self.is_handled_elsewhere(name, version, shard.read_at).await? {
-            shard.block(row, Instant::now() + self.settings.sweep);
-            shard.has_foreign();
-            let text = format!("version {version} of {name} waits for an instance that handles it");
-            self.tell(IncidentKind::WaitingForInstance, row, &text);
-            return Ok(Step::Next);
-        }
-        if self.ignores_unknown && self.routes.get(name).is_none() {
-            let first = self.ignored.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
-            if first {
-                tracing::info!(subscription = %self.subscription, event = name, "ignored: no handler, as declared");
-            }
-            let mut conn = self.connections.write().await?;
-            DB::mark_processed(&mut conn, &[row.seq]).await?;
-            return Ok(Step::Next);
-        }
-        let reason = match self.routes.get(name) {
-            Some(route) => format!(
-                "no handler for version {version} of {name}: the newest handled here is {}",
-                route.version
-            ),
-            None => format!("no handler for {name} in subscription {}", self.subscription),
-        };
-        self.end_dead(shard, row, &reason, Verdict::Dead, 0).await
-    }
-
-    fn tell(&self, kind: IncidentKind, row: &InboxRow, message: &str) {
+    pub(super) fn tell(&self, kind: IncidentKind, row: &InboxRow, message: &str) {
         self.telemetry.incidents.report_event(kind, &self.source, row.event.id, &row.event.name, message);
     }
 }

@@ -27,7 +27,7 @@ pub async fn an_event_that_kills_its_process_ends_dead<F: Shared>() {
     let mut events: Vec<_> = (0..30).map(|n| of(&format!("s{}", n % 10), n / 10)).collect();
     events.extend(deadly.iter().zip(0..).map(|(todo, n)| doing(&format!("deadly{n}"), n, *todo)));
     place.publish(&events).await;
-    let mut instance = place.start("a", &[]);
+    let mut instance = place.start("a", &["slow"]);
     let mut deaths = 0;
     let end = std::time::Instant::now() + std::time::Duration::from_secs(120);
     loop {
@@ -40,7 +40,7 @@ pub async fn an_event_that_kills_its_process_ends_dead<F: Shared>() {
             deaths += 1;
             // Nobody waits for its leases.
             place.fixture.execute(F::BURY).await;
-            instance = place.start("a", &[]);
+            instance = place.start("a", &["slow"]);
         }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
