@@ -101,6 +101,8 @@ pub mod admin;
 pub use broker::Broker;
 #[cfg(feature = "local")]
 pub use broker::local::LocalBroker;
+#[cfg(feature = "service-bus")]
+pub use broker::service_bus::{ServiceBus, ServiceBusConfigError, SharedKey};
 pub use bus::builder::BusBuilder;
 pub use bus::{BusError, EventBus};
 pub use context::{Correlation, EventContext};

@@ -26,6 +26,9 @@ pub trait Place: Sized + Send + Sync {
     /// What a bus is given.
     type Broker: Broker + 'static;
 
+    /// The longest text that an event can carry over it, in bytes.
+    const LARGEST: usize = 1 << 20;
+
     /// A broker that no other test uses.
     fn fresh() -> impl Future<Output = Self> + Send;
 
@@ -169,7 +172,7 @@ macro_rules! broker_conformance {
             order: a_session_is_handled_in_order, a_waiting_session_holds_up_no_other,
                 a_delayed_event_waits_for_its_time_and_blocks_nobody,
                 two_instances_of_a_subscriber_share_its_events;
-            contents: everything_about_an_event_arrives, every_plane_of_unicode_arrives, a_megabyte_arrives,
+            contents: everything_about_an_event_arrives, every_plane_of_unicode_arrives, the_largest_events_arrive,
                 a_time_to_live_travels_with_its_event, an_expired_event_is_not_handled_and_not_lost;
             outages: a_subscriber_that_was_down_gets_everything_in_order,
                 a_publisher_that_was_down_sends_everything_once, a_killed_subscriber_misses_nothing;

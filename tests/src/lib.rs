@@ -2,6 +2,7 @@
 
 pub mod broker_conformance;
 pub mod conformance;
+pub mod emulator;
 pub mod eventually;
 pub mod fixtures;
 pub mod instances;
@@ -9,6 +10,7 @@ pub mod memory_broker;
 pub mod outages;
 pub mod private_server;
 pub mod programs;
+pub mod proxy;
 pub mod rules;
 pub mod service;
 

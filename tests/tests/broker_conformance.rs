@@ -41,3 +41,42 @@ mod memory {
 
     tests::broker_conformance!(super::Memory);
 }
+
+mod service_bus {
+    use std::sync::Arc;
+
+    use distributed_events::ServiceBus;
+    use serde_json::json;
+    use tests::broker_conformance::Place;
+    use tests::emulator::Emulator;
+
+    struct OverAmqp(Arc<Emulator>);
+
+    impl Place for OverAmqp {
+        type Broker = ServiceBus;
+
+        // The Standard tier's 256 KiB for a message, with all that is around it.
+        const LARGEST: usize = 230 * 1024;
+
+        async fn fresh() -> Self {
+            let subscription = |name: &str, sessions: bool| {
+                json!({ "Name": name, "Properties": { "RequiresSession": sessions, "LockDuration": "PT5S",
+                    "DeadLetteringOnMessageExpiration": true } })
+            };
+            let topic = |name: &str| {
+                let subscriptions = ["audit", "billing", "report"].map(|name| subscription(name, true));
+                json!({ "Name": name, "Properties": { "RequiresDuplicateDetection": true }, "Subscriptions": subscriptions })
+            };
+            let topics = ["events", "invoices", "elsewhere"].map(topic);
+            Self(Arc::new(Emulator::start(
+                &json!({ "Name": "sbemulatorns", "Queues": [], "Topics": topics }),
+            )))
+        }
+
+        fn broker(&self) -> ServiceBus {
+            ServiceBus::from_connection_string(&self.0.connection_string()).unwrap()
+        }
+    }
+
+    tests::broker_conformance!(super::OverAmqp);
+}

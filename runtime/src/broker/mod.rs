@@ -2,6 +2,8 @@
 
 #[cfg(feature = "local")]
 pub mod local;
+#[cfg(feature = "service-bus")]
+pub mod service_bus;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -77,13 +79,22 @@ pub struct Subscription {
     pub name: String,
     /// The event names it takes, aliases included.
     pub events: Vec<String>,
+    /// Whether it keeps the order of its events' sessions: one of them has a session, and no handler is `unordered`.
+    pub ordered: bool,
 }
 
 impl Subscription {
     /// A subscription on a topic.
     #[must_use]
     pub const fn new(topic: String, name: String, events: Vec<String>) -> Self {
-        Self { topic, name, events }
+        Self { topic, name, events, ordered: false }
+    }
+
+    /// The same, keeping the order of sessions.
+    #[must_use]
+    pub const fn ordered(mut self, ordered: bool) -> Self {
+        self.ordered = ordered;
+        self
     }
 }
 
@@ -200,7 +211,8 @@ pub trait Receiver: Send + Debug {
     /// Settles deliveries as complete: they are in the inbox.
     fn complete<'a>(&'a mut self, tokens: &'a [u64]) -> BoxFuture<'a, Result<(), ReceiveError>>;
 
-    /// Gives deliveries back, for another to receive.
+    /// Gives deliveries back, for another to receive, if possible without counting a failed delivery: the inbox could not
+    /// be written, which is no fault of theirs.
     fn abandon<'a>(&'a mut self, tokens: &'a [u64]) -> BoxFuture<'a, Result<(), ReceiveError>>;
 }
 

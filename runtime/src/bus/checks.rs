@@ -73,17 +73,20 @@ pub(super) fn build<DB: Storage>(mut builder: BusBuilder<DB>) -> Result<EventBus
 impl<DB: Storage> Inner<DB> {
     /// The subscriptions whose events come by these lanes, one for each topic they stand on.
     pub(super) fn subscriptions_on(&self, lanes: &[&str]) -> Vec<Subscription> {
-        let mut found: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
+        let mut found: BTreeMap<(String, String), (BTreeSet<String>, bool)> = BTreeMap::new();
         for served in &self.subscriptions {
             for handler in served.routes.handlers().filter(|handler| lanes.contains(&handler.event.lane)) {
                 let topic = handler.event.topic.map_or_else(|| self.default_topic.clone(), str::to_owned);
-                let names = found.entry((topic, served.name.clone())).or_default();
+                let (names, ordered) = found.entry((topic, served.name.clone())).or_default();
                 names.extend(handler.event.names().map(str::to_owned));
+                *ordered |= handler.event.has_session && !handler.declaration.settings.unordered;
             }
         }
         found
             .into_iter()
-            .map(|((topic, name), events)| Subscription::new(topic, name, events.into_iter().collect()))
+            .map(|((topic, name), (events, ordered))| {
+                Subscription::new(topic, name, events.into_iter().collect()).ordered(ordered)
+            })
             .collect()
     }
 }

@@ -98,13 +98,12 @@ impl<DB: Storage> InboxRelay<DB> {
                 .into_iter()
                 .map(|Delivery { token, message }| (token, incoming(message, &self.source)))
                 .unzip();
-            while let Err(error) = self.store(&events).await {
-                self.trouble(IncidentKind::DatabaseTrouble, &error, backoff, shutdown).await;
-                if shutdown.is_stopped() {
-                    // Someone else may be able to store them sooner than their locks run out.
-                    let _given_back = receiver.abandon(&tokens).await;
-                    return;
-                }
+            if let Err(error) = self.store(&events).await {
+                // Nothing more may be locked while the inbox can't be written, and what is locked must not come to the
+                // end of its lock: the link is given up, and the next one opened after a probe (rule 19).
+                let _given_back = receiver.abandon(&tokens).await;
+                drop(receiver);
+                return self.trouble(IncidentKind::DatabaseTrouble, &error, backoff, shutdown).await;
             }
             // Only what is committed is settled, and over the link it came by (rule 18).
             if let Err(error) = receiver.complete(&tokens).await {

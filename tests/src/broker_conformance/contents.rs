@@ -82,12 +82,13 @@ pub async fn every_plane_of_unicode_arrives<P: Place>() {
     assert_eq!(session, "сессия \u{1f980}");
 }
 
-pub async fn a_megabyte_arrives<P: Place>() {
+pub async fn the_largest_events_arrive<P: Place>() {
     let pair = Pair::<P>::new().await;
     let (publisher, subscriber) = (pair.publisher(), pair.subscriber());
     // Next to small ones, so that batches have to be cut by bytes.
-    let texts: Vec<_> =
-        (0..6).map(|number| number.to_string().repeat(if number % 2 == 0 { 1 << 20 } else { 1 })).collect();
+    let texts: Vec<_> = (0..6)
+        .map(|number| number.to_string().repeat(if number % 2 == 0 { P::LARGEST } else { 1 }))
+        .collect();
     for text in &texts {
         publish(&pair.from.pool, &Noted::of("s", text)).await;
     }

@@ -1,0 +1,194 @@
+//! One receiving link, served by a task of its own: credit and settles go in, deliveries and the end come out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use fe2o3_amqp::Receiver;
+use fe2o3_amqp::link::delivery::DeliveryInfo;
+use fe2o3_amqp::link::receiver::CreditMode;
+use fe2o3_amqp::link::{ReceiverAttachError, RecvError};
+use fe2o3_amqp::session::SessionHandle;
+use fe2o3_amqp::types::definitions::{Fields, ReceiverSettleMode, SenderSettleMode};
+use fe2o3_amqp::types::messaging::{Body, FilterSet, Source};
+use fe2o3_amqp::types::primitives::{Symbol, Value};
+use futures_util::FutureExt;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::condition::{Trouble, said_by_link};
+use super::connection::Namespace;
+use super::message::{decode, locked_until};
+use crate::broker::Message;
+
+/// The filter by which a session is asked for.
+const SESSION_FILTER: &str = "com.microsoft:session-filter";
+/// How long the last messages on their way are waited for when a link is given up.
+const LAST_CALL: Duration = Duration::from_secs(2);
+
+/// What a link's owner tells it.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// So many messages may be on their way from now on.
+    Credit(u32),
+    /// These are in the inbox.
+    Complete(Vec<DeliveryInfo>),
+    /// These are for somebody else.
+    GiveBack(Vec<DeliveryInfo>),
+}
+
+/// What a link tells its owner.
+#[derive(Debug)]
+pub(super) enum Report {
+    /// A message, and until when it is locked.
+    Delivery { info: DeliveryInfo, message: Box<Message>, locked_until: Option<SystemTime> },
+    /// A message that can't be read; it stays where it is.
+    Unreadable { reason: String },
+    /// The link is gone.
+    Ended(Trouble),
+}
+
+/// What to attach to.
+#[derive(Clone, Debug)]
+pub(super) enum Wish {
+    /// An entity without sessions.
+    Plain,
+    /// The next session that is free, waited for so long.
+    NextSession(Duration),
+}
+
+/// An attached link.
+#[derive(Debug)]
+pub(super) struct Attached {
+    receiver: Receiver,
+    session: SessionHandle<()>,
+    broken: Arc<AtomicBool>,
+    /// Until when its session is locked, if it has one.
+    pub(super) session_locked_until: Option<SystemTime>,
+}
+
+/// Attaches to an entity.
+pub(super) async fn attach(namespace: &Namespace, address: &str, wish: Wish) -> Result<Attached, Trouble> {
+    let mut opened = namespace.session(address).await?;
+    let mut source = Source::builder().address(address);
+    let mut properties = Fields::new();
+    // Beyond what the service is asked to wait for a session.
+    let mut patience = namespace.endpoint.patience;
+    if let Wish::NextSession(wait) = wish {
+        let mut filter = FilterSet::new();
+        filter.insert(Symbol::from(SESSION_FILTER), Value::Null);
+        source = source.filter(filter);
+        patience += wait;
+        let wait = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+        properties.insert(Symbol::from("com.microsoft:timeout"), Value::Uint(wait));
+    }
+    let attach = Receiver::builder()
+        .name(format!("{address}-{}", Uuid::new_v4()))
+        .source(source.build())
+        // Peek-lock (Service Bus, AMQP protocol guide).
+        .sender_settle_mode(SenderSettleMode::Unsettled)
+        .receiver_settle_mode(ReceiverSettleMode::Second)
+        .credit_mode(CreditMode::Manual)
+        .properties(properties)
+        // The service answers with the session that it chose.
+        .verify_incoming_source(false)
+        .attach(&mut opened.session);
+    let receiver = match tokio::time::timeout(patience, attach).await {
+        Ok(Ok(receiver)) => receiver,
+        Ok(Err(ReceiverAttachError::RemoteClosedWithError(error))) => return Err(Trouble::said(&error)),
+        Ok(Err(error)) => return Err(Trouble::Broken(format!("{address}: {error}"))),
+        Err(_) => {
+            opened.broken.store(true, Ordering::Relaxed);
+            return Err(Trouble::NoAnswer { what: "attach", waited: patience });
+        }
+    };
+    let session_locked_until = receiver.properties(|properties| {
+        match properties.as_ref()?.get(&Symbol::from("com.microsoft:locked-until-utc"))? {
+            Value::Long(ticks) => from_ticks(*ticks),
+            _ => None,
+        }
+    });
+    Ok(Attached { receiver, session: opened.session, broken: opened.broken, session_locked_until })
+}
+
+/// .NET's ticks: tenths of a microsecond since the year 1.
+fn from_ticks(ticks: i64) -> Option<SystemTime> {
+    const UNIX_EPOCH_TICKS: i64 = 621_355_968_000_000_000;
+    let since = u64::try_from(ticks.checked_sub(UNIX_EPOCH_TICKS)?).ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_micros(since / 10))
+}
+
+impl Attached {
+    /// Serves the link until its owner is gone or it ends.
+    pub(super) async fn serve(
+        mut self,
+        mut commands: mpsc::UnboundedReceiver<Command>,
+        reports: impl Fn(Report) -> bool,
+    ) {
+        loop {
+            tokio::select! {
+                biased;
+                command = commands.recv() => {
+                    let done = match command {
+                        Some(Command::Credit(credit)) => {
+                            self.receiver.set_credit(credit).await.map_err(Trouble::broken)
+                        }
+                        Some(Command::Complete(infos)) => {
+                            self.receiver.accept_all(infos).await.map_err(Trouble::broken)
+                        }
+                        Some(Command::GiveBack(infos)) => self.give_back(infos).await,
+                        None => break,
+                    };
+                    if let Err(trouble) = done {
+                        reports(Report::Ended(trouble));
+                        break;
+                    }
+                }
+                received = self.receiver.recv::<Body<Value>>() => {
+                    let (report, ends) = report_of(received);
+                    if !reports(report) || ends {
+                        break;
+                    }
+                }
+            }
+        }
+        if self.broken.load(Ordering::Relaxed) {
+            return;
+        }
+        self.give_back_the_rest().await;
+        // What nobody has settled is free again at once, and not only when its lock runs out.
+        let _closed = tokio::time::timeout(LAST_CALL, self.receiver.close()).await;
+        let _ended = tokio::time::timeout(LAST_CALL, self.session.end()).await;
+    }
+
+    /// Back to where they were, as if they had not been delivered: an abandoned message counts a failed delivery.
+    async fn give_back(&mut self, infos: Vec<DeliveryInfo>) -> Result<(), Trouble> {
+        self.receiver.release_all(infos).await.map_err(Trouble::broken)
+    }
+
+    /// Gives back what has arrived and nobody has taken.
+    async fn give_back_the_rest(&mut self) {
+        let mut rest = Vec::new();
+        while let Some(Ok(delivery)) = self.receiver.recv::<Body<Value>>().now_or_never() {
+            rest.push(DeliveryInfo::from(&delivery));
+        }
+        if !rest.is_empty() {
+            let _ended = self.give_back(rest).await;
+        }
+    }
+}
+
+fn report_of(
+    received: Result<fe2o3_amqp::link::delivery::Delivery<Body<Value>>, RecvError>,
+) -> (Report, bool) {
+    match received {
+        Ok(delivery) => {
+            let (info, message) = delivery.into_parts();
+            let locked_until = locked_until(&message);
+            (Report::Delivery { info, message: Box::new(decode(message)), locked_until }, false)
+        }
+        Err(RecvError::MessageDecode(error)) => (Report::Unreadable { reason: format!("{error:?}") }, false),
+        Err(RecvError::LinkStateError(error)) => (Report::Ended(said_by_link(error)), true),
+        Err(error) => (Report::Ended(Trouble::broken(error)), true),
+    }
+}

@@ -1,0 +1,260 @@
+//! Between envelopes and AMQP messages: the wire format, both ways.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fe2o3_amqp::link::delivery::Sendable;
+use fe2o3_amqp::types::messaging::annotations::OwnedKey;
+use fe2o3_amqp::types::messaging::{
+    ApplicationProperties, Batch, Body, Data, Header, Message as AmqpMessage, MessageAnnotations, MessageId,
+    Properties,
+};
+use fe2o3_amqp::types::primitives::{Binary, OrderedMap, SimpleValue, Symbol, Timestamp, Value};
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::broker::Message;
+use crate::envelope::{Envelope, Headers, TRACEPARENT};
+use crate::inbox::incoming::{CAUSATION_ID, EVENT_VERSION};
+use crate::storage::shard_of;
+
+/// The message format of a batch: one data section for each message (Service Bus, AMQP protocol guide).
+const BATCH: u32 = 0x8001_3700;
+/// Bytes that a batch adds around each message.
+const AROUND_EACH: usize = 12;
+/// Bytes that a batch adds at its beginning.
+const AROUND_ALL: usize = 512;
+/// What tracing of older Azure clients reads.
+const DIAGNOSTIC_ID: &str = "Diagnostic-Id";
+
+/// An encoded message or batch, and how many bytes it takes.
+pub(super) struct Encoded {
+    pub(super) sendable: Sendable<Body<Value>>,
+    pub(super) size: usize,
+}
+
+/// Encodes events as one message, or as one batch of several.
+pub(super) fn encode(events: &[Envelope], source: &str) -> Result<Encoded, String> {
+    if let [event] = events {
+        let size = AROUND_ALL + bytes_of(event, source)?.len();
+        let sendable = Sendable::builder().message(message_of(event, source)).build();
+        return Ok(Encoded { sendable, size });
+    }
+    let mut parts = Vec::with_capacity(events.len());
+    for event in events {
+        parts.push(Data(Binary::from(bytes_of(event, source)?)));
+    }
+    let size = AROUND_ALL + parts.iter().map(|part| part.0.len() + AROUND_EACH).sum::<usize>();
+    let mut message = AmqpMessage::from(Body::Data(Batch::new(parts)));
+    // As Microsoft's clients do: the envelope has what tells the first message apart.
+    message.properties = events.first().map(|first| Properties {
+        message_id: Some(MessageId::String(first.id.to_string())),
+        group_id: Some(session_of(first)),
+        ..Properties::default()
+    });
+    Ok(Encoded { sendable: Sendable::builder().message(message).message_format(BATCH).build(), size })
+}
+
+/// The session that is stamped: the event's own, else one of the 32 pseudo-sessions by the hash of its id, so that
+/// subscriptions with sessions and without can stand on one topic (rule 20).
+fn session_of(event: &Envelope) -> String {
+    event.session_id.clone().unwrap_or_else(|| format!("~{:02}", shard_of(&event.id.to_string()) % 32))
+}
+
+fn message_of(event: &Envelope, source: &str) -> AmqpMessage<Body<Value>> {
+    let body = Body::Data(Batch::new(vec![Data(Binary::from(event.data.clone().into_bytes()))]));
+    let mut message = AmqpMessage::from(body);
+    message.header = ttl_of(event).map(|ttl| Header { durable: true, ttl: Some(ttl), ..Header::default() });
+    message.message_annotations = event.deliver_at.map(|time| {
+        let key = OwnedKey::Symbol(Symbol::from("x-opt-scheduled-enqueue-time"));
+        let mut annotations = OrderedMap::new();
+        annotations.insert(key, Value::Timestamp(timestamp(time)));
+        MessageAnnotations(annotations)
+    });
+    message.properties = Some(Properties {
+        message_id: Some(MessageId::String(event.id.to_string())),
+        subject: Some(event.name.clone()),
+        correlation_id: event.correlation_id.clone().map(MessageId::String),
+        content_type: Some(Symbol::from("application/json")),
+        group_id: Some(session_of(event)),
+        ..Properties::default()
+    });
+    message.application_properties = Some(ApplicationProperties(properties_of(event, source)));
+    message
+}
+
+/// Headers of the user, what no field of AMQP carries, and the CloudEvents 1.0 attributes (AMQP binding, binary mode).
+fn properties_of(event: &Envelope, source: &str) -> OrderedMap<String, SimpleValue> {
+    let mut properties = OrderedMap::new();
+    let mut set = |name: &str, value: String| {
+        properties.insert(name.to_owned(), SimpleValue::String(value));
+    };
+    for (name, value) in &event.headers {
+        set(name, value.clone());
+    }
+    if let Some(trace) = event.headers.get(TRACEPARENT) {
+        set(DIAGNOSTIC_ID, trace.clone());
+    }
+    set(EVENT_VERSION, event.version.to_string());
+    if let Some(cause) = &event.causation_id {
+        set(CAUSATION_ID, cause.clone());
+    }
+    set("cloudEvents:specversion", "1.0".to_owned());
+    set("cloudEvents:id", event.id.to_string());
+    set("cloudEvents:type", event.name.clone());
+    set("cloudEvents:source", source.to_owned());
+    properties.insert("cloudEvents:time".to_owned(), SimpleValue::Timestamp(timestamp(event.created_at)));
+    properties
+}
+
+/// What is left of its time to live, in milliseconds; TTL counts from when Service Bus takes it, or delivers it at the
+/// earliest.
+fn ttl_of(event: &Envelope) -> Option<u32> {
+    let from = event.deliver_at.unwrap_or_else(SystemTime::now).max(SystemTime::now());
+    let left = event.expires_at?.duration_since(from).unwrap_or_default();
+    Some(u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1))
+}
+
+fn bytes_of(event: &Envelope, source: &str) -> Result<Vec<u8>, String> {
+    let message = message_of(event, source);
+    let mut bytes = Vec::with_capacity(event.data.len() + 1024);
+    let mut put = |section: Result<Vec<u8>, serde_amqp::Error>| {
+        section.map(|section| bytes.extend(section)).map_err(|error| error.to_string())
+    };
+    if let Some(header) = &message.header {
+        put(serde_amqp::to_vec(header))?;
+    }
+    if let Some(annotations) = &message.message_annotations {
+        put(serde_amqp::to_vec(annotations))?;
+    }
+    put(serde_amqp::to_vec(&message.properties))?;
+    put(serde_amqp::to_vec(&message.application_properties))?;
+    put(serde_amqp::to_vec(&Data(Binary::from(event.data.clone().into_bytes()))))?;
+    Ok(bytes)
+}
+
+/// A received message in the words of the port.
+pub(super) fn decode(message: AmqpMessage<Body<Value>>) -> Message {
+    let properties = message.properties.unwrap_or_default();
+    let annotations = message.message_annotations.map(|found| found.0).unwrap_or_default();
+    let annotation = |name: &str| annotations.get(&OwnedKey::Symbol(Symbol::from(name)));
+    let time = |value: Option<&Value>| match value {
+        Some(Value::Timestamp(time)) => Some(system_time(time)),
+        _ => None,
+    };
+    let mut headers: Headers = message
+        .application_properties
+        .map(|found| found.0)
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, text(&value.into())?)))
+        .collect();
+    let reason = headers.remove("DeadLetterReason");
+    let description = headers.remove("DeadLetterErrorDescription");
+    let dead_letter_reason = match (reason, description) {
+        (Some(reason), Some(description)) => Some(format!("{reason}: {description}")),
+        (reason, description) => reason.or(description),
+    };
+    Message {
+        message_id: properties.message_id.map(id_text),
+        subject: properties.subject,
+        body: body_of(message.body),
+        session_id: properties.group_id,
+        correlation_id: properties.correlation_id.map(id_text),
+        properties: headers,
+        sequence_number: match annotation("x-opt-sequence-number") {
+            Some(Value::Long(number)) => *number,
+            _ => 0,
+        },
+        enqueued_at: time(annotation("x-opt-enqueued-time")),
+        expires_at: expiry(properties.absolute_expiry_time.as_ref()),
+        dead_letter_reason,
+    }
+}
+
+/// Service Bus writes the end of all time where a message has none of its own.
+fn expiry(time: Option<&Timestamp>) -> Option<SystemTime> {
+    /// 9999-12-31 in milliseconds, less a day.
+    const NEVER: i64 = 253_402_214_400_000;
+    time.filter(|time| time.milliseconds() < NEVER).map(system_time)
+}
+
+/// Until when a message is locked.
+pub(super) fn locked_until(message: &AmqpMessage<Body<Value>>) -> Option<SystemTime> {
+    let key = OwnedKey::Symbol(Symbol::from("x-opt-locked-until"));
+    match message.message_annotations.as_ref()?.0.get(&key)? {
+        Value::Timestamp(time) => Some(system_time(time)),
+        _ => None,
+    }
+}
+
+fn body_of(body: Body<Value>) -> Vec<u8> {
+    match body {
+        Body::Data(parts) => {
+            let mut bytes = Vec::new();
+            for part in parts {
+                bytes.extend_from_slice(&part.0);
+            }
+            bytes
+        }
+        Body::Value(value) => match value.0 {
+            Value::Binary(bytes) => bytes.into_vec(),
+            value => text(&value).unwrap_or_default().into_bytes(),
+        },
+        Body::Sequence(_) | Body::Empty => Vec::new(),
+    }
+}
+
+fn id_text(id: MessageId) -> String {
+    match id {
+        MessageId::String(text) => text,
+        MessageId::Uuid(uuid) => uuid::Uuid::from_bytes(uuid.into_inner()).to_string(),
+        MessageId::Ulong(number) => number.to_string(),
+        MessageId::Binary(bytes) => uuid::Uuid::from_slice(&bytes)
+            .map_or_else(|_| String::from_utf8_lossy(&bytes).into_owned(), |uuid| uuid.to_string()),
+    }
+}
+
+/// A property as text, in CloudEvents' canonical forms.
+fn text(value: &Value) -> Option<String> {
+    Some(match value {
+        Value::String(text) => text.clone(),
+        Value::Symbol(symbol) => symbol.as_str().to_owned(),
+        Value::Char(char) => char.to_string(),
+        Value::Bool(value) => value.to_string(),
+        Value::Ubyte(value) => value.to_string(),
+        Value::Ushort(value) => value.to_string(),
+        Value::Uint(value) => value.to_string(),
+        Value::Ulong(value) => value.to_string(),
+        Value::Byte(value) => value.to_string(),
+        Value::Short(value) => value.to_string(),
+        Value::Int(value) => value.to_string(),
+        Value::Long(value) => value.to_string(),
+        Value::Float(value) => value.to_string(),
+        Value::Double(value) => value.to_string(),
+        Value::Timestamp(time) => rfc3339(time.milliseconds())?,
+        Value::Uuid(uuid) => uuid::Uuid::from_bytes(uuid.clone().into_inner()).to_string(),
+        Value::Binary(bytes) => String::from_utf8(bytes.to_vec()).ok()?,
+        _ => return None,
+    })
+}
+
+fn rfc3339(milliseconds: i64) -> Option<String> {
+    let nanoseconds = i128::from(milliseconds) * 1_000_000;
+    OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).ok()?.format(&Rfc3339).ok()
+}
+
+fn timestamp(time: SystemTime) -> Timestamp {
+    let millis = match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |millis| -millis),
+    };
+    Timestamp::from_milliseconds(millis)
+}
+
+fn system_time(time: &Timestamp) -> SystemTime {
+    let millis = Duration::from_millis(time.milliseconds().unsigned_abs());
+    let moved =
+        if time.milliseconds() < 0 { UNIX_EPOCH.checked_sub(millis) } else { UNIX_EPOCH.checked_add(millis) };
+    moved.unwrap_or(UNIX_EPOCH)
+}

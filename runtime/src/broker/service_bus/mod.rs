@@ -1,0 +1,244 @@
+//! Azure Service Bus over AMQP 1.0.
+
+mod cbs;
+mod condition;
+mod connection;
+mod connection_string;
+mod credential;
+mod link;
+mod message;
+mod receiver;
+mod secret;
+mod sender;
+mod stream;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+pub use connection_string::ServiceBusConfigError;
+pub use credential::{KeySource, SharedKey};
+
+use connection::Namespace;
+use connection_string::ConnectionString;
+#[cfg(feature = "entra")]
+use connection_string::host_and_port;
+use credential::{Credential, Keys};
+use receiver::SubscriptionReceiver;
+use sender::TopicSender;
+use stream::Endpoint;
+
+use super::{Batch, BatchLimits, Broker, ReceiveError, Receiver, SendError, Service, Source, Subscription};
+
+/// What a batch holds before a topic has told: the Standard tier's 256 KiB, less room for what AMQP adds.
+const BATCH_BYTES: usize = 240 * 1024;
+/// More events in one batch gain nothing.
+const BATCH_EVENTS: usize = 1_000;
+
+/// A namespace of Azure Service Bus as a broker. Clones share its one connection.
+///
+/// ```no_run
+/// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use distributed_events::ServiceBus;
+///
+/// let bus = ServiceBus::from_connection_string(&std::env::var("SERVICE_BUS")?)?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A connection string with `UseDevelopmentEmulator=true` (exactly so) is spoken to without encryption; every other one
+/// over TLS, and no setting turns that off.
+#[derive(Clone, Debug)]
+pub struct ServiceBus {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    namespace: Arc<Namespace>,
+    topics: Mutex<HashMap<String, Arc<TopicSender>>>,
+    subscriptions: Mutex<Vec<Subscription>>,
+}
+
+impl ServiceBus {
+    /// The namespace of a connection string, as the Azure portal or the emulator shows it.
+    ///
+    /// # Errors
+    /// When it isn't one. No error repeats the key.
+    pub fn from_connection_string(text: &str) -> Result<Self, ServiceBusConfigError> {
+        let parsed = ConnectionString::parse(text)?;
+        let endpoint = Endpoint {
+            host: parsed.host,
+            port: parsed.port,
+            encrypted: !parsed.emulator,
+            web_socket: false,
+            patience: stream::PATIENCE,
+            roots: Vec::new(),
+        };
+        let keys = Keys::new(SharedKey::from_parts(parsed.key_name, parsed.key));
+        Ok(Self::new(endpoint, Credential::Keys(Arc::new(keys))))
+    }
+
+    /// A namespace by its host name, such as `shop.servicebus.windows.net`, with an identity of Microsoft Entra ID: any
+    /// credential of the crate `azure_identity`. It needs the roles *Azure Service Bus Data Sender* and *Receiver*.
+    ///
+    /// # Errors
+    /// When it is no host name.
+    #[cfg(feature = "entra")]
+    pub fn with_credential(
+        namespace: &str,
+        credential: Arc<dyn azure_core::credentials::TokenCredential>,
+    ) -> Result<Self, ServiceBusConfigError> {
+        let (host, port) =
+            host_and_port(namespace).ok_or_else(|| ServiceBusConfigError::Namespace(namespace.to_owned()))?;
+        let endpoint = Endpoint {
+            host,
+            port,
+            encrypted: true,
+            web_socket: false,
+            patience: stream::PATIENCE,
+            roots: Vec::new(),
+        };
+        Ok(Self::new(endpoint, Credential::Entra(credential)))
+    }
+
+    fn new(endpoint: Endpoint, credential: Credential) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                namespace: Arc::new(Namespace::new(endpoint, credential)),
+                topics: Mutex::default(),
+                subscriptions: Mutex::default(),
+            }),
+        }
+    }
+
+    fn changed(&self, change: impl FnOnce(&mut Endpoint)) -> Self {
+        let mut endpoint = self.inner.namespace.endpoint.clone();
+        change(&mut endpoint);
+        Self::new(endpoint, self.inner.namespace.credential.clone())
+    }
+
+    /// Speaks AMQP over WebSockets (port 443 where none is given), for networks that let nothing else out. To be said
+    /// before the bus is built.
+    #[must_use]
+    pub fn over_web_sockets(&self) -> Self {
+        self.changed(|endpoint| endpoint.web_socket = true)
+    }
+
+    /// Takes the connection for dead, and opens a new one, when Service Bus has been silent for so long (a minute, if not
+    /// said) or takes longer for an answer. To be said before the bus is built.
+    #[must_use]
+    pub fn timeout(&self, timeout: Duration) -> Self {
+        self.changed(|endpoint| endpoint.patience = timeout)
+    }
+
+    /// Trusts these root certificates (PEM) beside the system's, for a proxy that looks into TLS. To be said before the
+    /// bus is built.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub fn root_certificates(&self, pem: &[u8]) -> Result<Self, ServiceBusConfigError> {
+        let roots = stream::certificates(pem)?;
+        Ok(self.changed(|endpoint| endpoint.roots.extend(roots)))
+    }
+
+    /// Another key that is tried when the first is refused: give both of a rule, and either can be regenerated while
+    /// the service runs. Says nothing to an identity of Entra ID.
+    #[must_use]
+    pub fn second_key(self, key: SharedKey) -> Self {
+        if let Some(keys) = self.inner.namespace.credential.keys() {
+            keys.add(key);
+        }
+        self
+    }
+
+    /// Asks this for a key when the keys at hand are refused: for keys that are kept in a vault.
+    #[must_use]
+    pub fn on_unauthorized(self, source: KeySource) -> Self {
+        if let Some(keys) = self.inner.namespace.credential.keys() {
+            keys.refresh_from(source);
+        }
+        self
+    }
+
+    /// Signs tokens for so long (an hour, if not said). They are renewed before they expire.
+    #[must_use]
+    pub fn token_lifetime(self, lifetime: Duration) -> Self {
+        if let Some(keys) = self.inner.namespace.credential.keys() {
+            keys.sign_for(lifetime);
+        }
+        self
+    }
+
+    fn topic(&self, topic: &str) -> Arc<TopicSender> {
+        let mut topics = self.inner.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(topics.entry(topic.to_owned()).or_default())
+    }
+
+    /// What an unknown entity's name is followed by in an error.
+    fn advice(&self) -> String {
+        format!(
+            "; look whether it exists in {} and whether this identity may use it",
+            self.inner.namespace.endpoint.host
+        )
+    }
+
+    fn check_order(&self, source: &Source, sessions: bool) -> Result<(), ReceiveError> {
+        let subscriptions = self.inner.subscriptions.lock().unwrap_or_else(PoisonError::into_inner);
+        let ordered = subscriptions
+            .iter()
+            .any(|known| known.topic == source.topic && known.name == source.subscription && known.ordered);
+        if !ordered || sessions || source.dead_letter_queue {
+            return Ok(());
+        }
+        Err(ReceiveError::Entity {
+            topic: source.topic.clone(),
+            subscription: source.subscription.clone(),
+            reason: "it was created without sessions, and handles events that have one: their order would be lost. \
+                     Create it anew with `requiresSession`, or declare its handlers `unordered`"
+                .to_owned(),
+        })
+    }
+}
+
+impl Broker for ServiceBus {
+    fn identity(&self) -> String {
+        format!("service-bus:{}", self.inner.namespace.endpoint.host)
+    }
+
+    fn limits(&self) -> BatchLimits {
+        BatchLimits::new(BATCH_BYTES, BATCH_EVENTS)
+    }
+
+    fn attach(&self, service: Service) {
+        let mut subscriptions = self.inner.subscriptions.lock().unwrap_or_else(PoisonError::into_inner);
+        subscriptions.extend(service.subscriptions);
+    }
+
+    fn send<'a>(&'a self, batch: Batch<'a>) -> BoxFuture<'a, Result<(), SendError>> {
+        Box::pin(async move {
+            let source = format!("sb://{}", self.inner.namespace.endpoint.host);
+            let encoded = message::encode(batch.events, &source).map_err(SendError::BatchTooBig)?;
+            let sent = self.topic(batch.topic).send(&self.inner.namespace, batch.topic, encoded).await;
+            sent.map_err(|trouble| trouble.sending(batch.topic, &self.advice()))
+        })
+    }
+
+    fn receiver<'a>(
+        &'a self,
+        source: &'a Source,
+    ) -> BoxFuture<'a, Result<Option<Box<dyn Receiver>>, ReceiveError>> {
+        Box::pin(async move {
+            let queue = if source.dead_letter_queue { "/$DeadLetterQueue" } else { "" };
+            let address = format!("{}/Subscriptions/{}{queue}", source.topic, source.subscription);
+            let namespace = Arc::clone(&self.inner.namespace);
+            let receiver =
+                SubscriptionReceiver::open(namespace, source.clone(), address, self.advice()).await?;
+            self.check_order(source, receiver.has_sessions())?;
+            let receiver: Box<dyn Receiver> = Box::new(receiver);
+            Ok(Some(receiver))
+        })
+    }
+}

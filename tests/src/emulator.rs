@@ -1,0 +1,136 @@
+//! The emulator of Service Bus as a process of a test's own, to be stopped, killed and brought back.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+
+use tempfile::TempDir;
+
+/// A running emulator; it ends with this value.
+#[derive(Debug)]
+pub struct Emulator {
+    folder: TempDir,
+    arguments: Vec<String>,
+    child: Mutex<Child>,
+    amqp: SocketAddr,
+    http: SocketAddr,
+}
+
+impl Emulator {
+    /// Starts one with these entities (the official emulator's `UserConfig.Namespaces[0]`), which keeps its messages when
+    /// it is killed.
+    pub fn start(entities: &serde_json::Value) -> Self {
+        Self::start_with(entities, &[])
+    }
+
+    /// The same with further arguments.
+    pub fn start_with(entities: &serde_json::Value, arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("config.json");
+        let text = serde_json::json!({ "UserConfig": { "Namespaces": [entities] } }).to_string();
+        std::fs::write(&config, text).unwrap();
+        let mut all = vec!["--config".to_owned(), config.to_str().unwrap().to_owned()];
+        all.extend(["--data".to_owned(), folder.path().join("data").to_str().unwrap().to_owned()]);
+        all.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (child, amqp, http) = run(&all, free, free);
+        Self { folder, arguments: all, child: Mutex::new(child), amqp, http }
+    }
+
+    /// What a client connects with.
+    pub fn connection_string(&self) -> String {
+        self.connection_string_at(self.amqp)
+    }
+
+    /// The same by way of a proxy.
+    pub fn connection_string_at(&self, address: SocketAddr) -> String {
+        format!(
+            "Endpoint=sb://localhost:{};SharedAccessKeyName=RootManageSharedAccessKey;SharedAccessKey=SAS_KEY_VALUE;\
+             UseDevelopmentEmulator=true;",
+            address.port()
+        )
+    }
+
+    /// Its AMQP door.
+    pub const fn amqp(&self) -> SocketAddr {
+        self.amqp
+    }
+
+    /// Its HTTP door.
+    pub const fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Ends it with SIGKILL.
+    pub fn kill(&self) {
+        let mut child = self.child.lock().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Starts it again, on the same ports.
+    pub fn come_back(&self) {
+        *self.child.lock().unwrap() = run(&self.arguments, self.amqp, self.http).0;
+    }
+
+    /// Answers for so many seconds that it is busy.
+    pub async fn be_busy(&self, seconds: u32) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut stream = tokio::net::TcpStream::connect(self.http).await.unwrap();
+        let path = format!("/$emulator/server-busy?seconds={seconds}");
+        let asked = format!(
+            "PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(asked.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    /// A folder that goes with it.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        let mut child = self.child.lock().unwrap();
+        let _may_have_ended = child.kill();
+        let _reaped = child.wait();
+    }
+}
+
+fn run(arguments: &[String], amqp: SocketAddr, http: SocketAddr) -> (Child, SocketAddr, SocketAddr) {
+    let mut child = Command::new(program())
+        .args(arguments)
+        .args(["--amqp", &amqp.to_string(), "--http", &http.to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut address = |door: &str| {
+        let mut found = lines.by_ref().map(|line| line.unwrap());
+        let line =
+            found.find(|line| line.starts_with(door)).unwrap_or_else(|| panic!("it ended before {door}"));
+        line[door.len()..].trim().parse().unwrap()
+    };
+    let (amqp, http) = (address("AMQP "), address("HTTP "));
+    // It may go on talking, and must not find the pipe closed.
+    std::thread::spawn(move || lines.for_each(drop));
+    (child, amqp, http)
+}
+
+/// The program, built beside the tests.
+fn program() -> PathBuf {
+    if let Some(path) = std::env::var_os("DISTRIBUTED_EVENTS_EMULATOR") {
+        return path.into();
+    }
+    let tests = std::env::current_exe().unwrap();
+    let path = tests.parent().and_then(|deps| deps.parent()).unwrap().join("servicebus-emulator");
+    assert!(path.exists(), "{} is missing: build it with `cargo build --workspace`", path.display());
+    path
+}
