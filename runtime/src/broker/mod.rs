@@ -244,6 +244,8 @@ pub struct Message {
     pub subject: Option<String>,
     /// The body.
     pub body: Vec<u8>,
+    /// What the body is, as a media type.
+    pub content_type: Option<String>,
     /// The session, pseudo-sessions included.
     pub session_id: Option<String>,
     /// The correlation id.

@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use super::cloud_events;
 use crate::broker::{Message, Source};
 use crate::envelope::{EventId, MAX_NAME};
 use crate::outbox::publish::is_reserved_session;
@@ -18,6 +19,13 @@ pub const CAUSATION_ID: &str = "causationid";
 /// The row for a message (rules 14, 19 and 20).
 #[must_use]
 pub fn incoming(mut message: Message, source: &Source) -> IncomingEvent {
+    let mut problem = message.dead_letter_reason.take().map_or_else(
+        || source.dead_letter_queue.then(|| "dead-lettered by the broker, no reason given".to_owned()),
+        |reason| Some(format!("dead-lettered by the broker: {reason}")),
+    );
+    if let Err(reason) = cloud_events::unwrap(&mut message) {
+        problem.get_or_insert(reason);
+    }
     // An empty id is none: under it every message of a careless sender would be the same event.
     message.message_id = message.message_id.filter(|id| !id.is_empty());
     let id = identity(&message, source);
@@ -25,10 +33,6 @@ pub fn incoming(mut message: Message, source: &Source) -> IncomingEvent {
     let mut headers = message.properties;
     let version = headers.remove(EVENT_VERSION);
     let causation_id = headers.remove(CAUSATION_ID);
-    let mut problem =
-        message.dead_letter_reason.map(|reason| format!("dead-lettered by the broker: {reason}")).or_else(
-            || source.dead_letter_queue.then(|| "dead-lettered by the broker, no reason given".to_owned()),
-        );
     let name = message.subject.filter(|name| !name.is_empty()).unwrap_or_else(|| {
         problem.get_or_insert_with(|| "the message names no event: its subject is empty".to_owned());
         "(none)".to_owned()
@@ -66,10 +70,8 @@ fn identity(message: &Message, source: &Source) -> EventId {
             if let Some(uuid) = canonical {
                 return EventId::from_uuid(uuid);
             }
-            let event_source = ["cloudEvents:source", "cloudEvents_source"]
-                .into_iter()
-                .find_map(|name| message.properties.get(name))
-                .map_or("", String::as_str);
+            let event_source =
+                cloud_events::attribute(&message.properties, "source").map_or("", String::as_str);
             [source.topic.clone(), event_source.to_owned(), text.clone()]
         }
         None => {

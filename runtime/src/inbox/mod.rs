@@ -2,6 +2,7 @@
 
 pub(crate) mod bind;
 mod caution;
+mod cloud_events;
 #[cfg(feature = "macros")]
 pub mod discovery;
 pub mod handler;

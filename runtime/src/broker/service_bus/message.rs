@@ -159,6 +159,7 @@ pub(super) fn decode(message: AmqpMessage<Body<Value>>) -> Message {
         message_id: properties.message_id.map(id_text),
         subject: properties.subject,
         body: body_of(message.body),
+        content_type: properties.content_type.map(Symbol::into_inner),
         session_id: properties.group_id,
         correlation_id: properties.correlation_id.map(id_text),
         properties: headers,
