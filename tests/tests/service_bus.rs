@@ -6,6 +6,8 @@ mod access;
 mod entities;
 #[path = "service_bus/outages.rs"]
 mod outages;
+#[path = "service_bus/scheduled.rs"]
+mod scheduled;
 #[path = "service_bus/sessions.rs"]
 mod sessions;
 

@@ -24,6 +24,11 @@ pub trait Broker: Send + Sync + Debug {
     /// What one batch may hold.
     fn limits(&self) -> BatchLimits;
 
+    /// How long before its time it takes a delayed event and keeps it: not at all where it can't schedule.
+    fn schedules_ahead(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Makes a service known before its loops start: its inbox, and the subscriptions that it serves.
     fn attach(&self, service: Service);
 

@@ -42,9 +42,10 @@ pub(super) fn unwrap(message: &mut Message) -> Result<(), String> {
 
 fn unwrap_structured(message: &mut Message) -> Result<(), String> {
     // Raw, so that the data stays the text that it is: numbers and unknown fields survive.
-    let mut document: BTreeMap<String, &RawValue> = serde_json::from_slice(&message.body).map_err(|error| {
-        format!("its content type says CloudEvents, and its body is no such document: {error}")
-    })?;
+    let mut document: BTreeMap<String, &RawValue> =
+        serde_json::from_slice(&message.body).map_err(|error| {
+            format!("its content type says CloudEvents, and its body is no such document: {error}")
+        })?;
     let body = match (document.remove("data"), document.remove("data_base64")) {
         (Some(data), _) => data.get().as_bytes().to_vec(),
         (None, Some(text)) => serde_json::from_str::<String>(text.get())

@@ -195,7 +195,8 @@ impl<'a, DB: Storage> Leader<'a, DB> {
             self.watermark.seen(last, DB::horizon(&mut conn).await?);
         }
         // By pages too: those of a topic that is held must not hide the others (rule 5).
-        let due = DB::read_outbox(&mut conn, &query.after(self.due_after).due()).await?;
+        let ahead = self.relay.broker.schedules_ahead();
+        let due = DB::read_outbox(&mut conn, &query.after(self.due_after).due_in(ahead)).await?;
         self.due_after = due.last().filter(|_| full(&due)).map_or(0, |row| row.seq);
         let more = !self.at_end || full(&due);
         for rows in [page, due] {

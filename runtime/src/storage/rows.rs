@@ -17,8 +17,8 @@ pub struct OutboxQuery<'a> {
     pub after: i64,
     /// At most so many.
     pub limit: u32,
-    /// `false`: rows that were never delayed. `true`: rows whose delay is over.
-    pub due: bool,
+    /// `None`: rows that were never delayed. Else rows whose delay is over so long from now.
+    pub due_in: Option<Duration>,
     /// Sequence numbers that are left out, because the reader has dealt with them.
     pub except: &'a [i64],
 }
@@ -27,7 +27,7 @@ impl<'a> OutboxQuery<'a> {
     /// Rows of a lane from the beginning that were never delayed.
     #[must_use]
     pub const fn new(lane: &'a str, limit: u32) -> Self {
-        Self { lane, after: 0, limit, due: false, except: &[] }
+        Self { lane, after: 0, limit, due_in: None, except: &[] }
     }
 
     /// The same after a sequence number.
@@ -39,8 +39,14 @@ impl<'a> OutboxQuery<'a> {
 
     /// Rows whose delay is over, instead.
     #[must_use]
-    pub const fn due(mut self) -> Self {
-        self.due = true;
+    pub const fn due(self) -> Self {
+        self.due_in(Duration::ZERO)
+    }
+
+    /// Rows whose delay is over so long from now, instead.
+    #[must_use]
+    pub const fn due_in(mut self, ahead: Duration) -> Self {
+        self.due_in = Some(ahead);
         self
     }
 

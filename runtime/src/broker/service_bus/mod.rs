@@ -34,6 +34,8 @@ use super::{Batch, BatchLimits, Broker, ReceiveError, Receiver, SendError, Servi
 
 /// What a batch holds before a topic has told: the Standard tier's 256 KiB, less room for what AMQP adds.
 const BATCH_BYTES: usize = 240 * 1024;
+/// Service Bus keeps a scheduled message for any time; a year is enough for everybody.
+const SCHEDULED_AHEAD: Duration = Duration::from_secs(366 * 24 * 3600);
 /// More events in one batch gain nothing.
 const BATCH_EVENTS: usize = 1_000;
 
@@ -210,6 +212,10 @@ impl Broker for ServiceBus {
 
     fn limits(&self) -> BatchLimits {
         BatchLimits::new(BATCH_BYTES, BATCH_EVENTS)
+    }
+
+    fn schedules_ahead(&self) -> Duration {
+        SCHEDULED_AHEAD
     }
 
     fn attach(&self, service: Service) {

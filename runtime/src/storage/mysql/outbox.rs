@@ -41,7 +41,7 @@ const READ_DUE: &str = concat!(
     "SELECT ",
     outbox_columns!(),
     " FROM outbox FORCE INDEX (outbox_pending) ",
-    "WHERE lane = {lane} AND status = 'pending' AND deliver_at <= ",
+    "WHERE lane = {lane} AND status = 'pending' AND deliver_at <= {ahead} + ",
     now!(),
     " AND deliver_at >= coalesce((SELECT last.deliver_at FROM outbox AS last WHERE last.seq = {after}), 0) ",
     "AND (deliver_at > coalesce((SELECT last.deliver_at FROM outbox AS last WHERE last.seq = {after}), 0) ",
@@ -218,8 +218,9 @@ pub(super) async fn read(
 
 /// In the text protocol one statement of any shape is one round trip.
 pub(super) fn read_sql(query: &OutboxQuery<'_>) -> String {
-    let sql = if query.due { READ_DUE } else { READ };
+    let sql = if query.due_in.is_some() { READ_DUE } else { READ };
     sql.replace("{after}", &query.after.to_string())
+        .replace("{ahead}", &millis(query.due_in.unwrap_or_default()).to_string())
         .replace("{limit}", &query.limit.to_string())
         .replace("{except}", &except(query.except))
         .replace("{lane}", &literal(query.lane))

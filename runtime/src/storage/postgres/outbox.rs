@@ -47,6 +47,8 @@ pub(super) const READ_DUE: &str = concat!(
     outbox_columns!(),
     " FROM outbox WHERE lane = $1 AND status = 'pending' AND deliver_at IS NOT NULL AND deliver_at <= ",
     now!(),
+    " + ",
+    interval!("$5::bigint"),
     " AND (deliver_at, seq) > (coalesce((SELECT deliver_at FROM outbox AS last WHERE last.seq = $2 ",
     "AND deliver_at IS NOT NULL AND ",
     is_pending!(),
@@ -143,11 +145,15 @@ pub(super) async fn read(
     conn: &mut PgConnection,
     asked: &OutboxQuery<'_>,
 ) -> Result<Vec<OutboxRow>, StorageError> {
-    let query = query(conn, if asked.due { READ_DUE } else { READ })
+    let query = query(conn, if asked.due_in.is_some() { READ_DUE } else { READ })
         .bind(asked.lane)
         .bind(asked.after)
         .bind(i64::from(asked.limit))
         .bind(asked.except);
+    let query = match asked.due_in {
+        Some(ahead) => query.bind(millis(ahead)),
+        None => query,
+    };
     fetch_all(conn, query).await?.iter().map(row::outbox_row).collect()
 }
 

@@ -130,7 +130,7 @@ async fn the_outbox_is_read_by_its_indexes_of_open_rows() {
     assert_indexes(outbox::READ, "'default', 0, 500, '{}'", &["outbox_pending"], IN_ORDER).await;
     assert_indexes(
         outbox::READ_DUE,
-        "'default', 0, 500, '{}'",
+        "'default', 0, 500, '{}', 0",
         &["outbox_due", "outbox_due_seq"],
         SORTED_AT_LAST,
     )

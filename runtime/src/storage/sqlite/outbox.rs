@@ -37,7 +37,7 @@ pub(super) const READ_DUE: &str = concat!(
     "SELECT ",
     outbox_columns!(),
     " FROM outbox INDEXED BY outbox_due ",
-    "WHERE lane = ?1 AND status = 'pending' AND deliver_at IS NOT NULL AND deliver_at <= ",
+    "WHERE lane = ?1 AND status = 'pending' AND deliver_at IS NOT NULL AND deliver_at <= ?5 + ",
     now!(),
     " AND (deliver_at, seq) > (coalesce((SELECT deliver_at FROM outbox WHERE seq = ?2), 0), ?2) ",
     "AND seq NOT IN (SELECT value FROM json_each(?4)) ",
@@ -172,13 +172,16 @@ pub(super) async fn read(
     conn: &mut SqliteConnection,
     query: &OutboxQuery<'_>,
 ) -> Result<Vec<OutboxRow>, StorageError> {
-    let rows = sqlx::query(if query.due { READ_DUE } else { READ })
+    let reading = sqlx::query(if query.due_in.is_some() { READ_DUE } else { READ })
         .bind(query.lane)
         .bind(query.after)
         .bind(i64::from(query.limit))
-        .bind(json_numbers(query.except))
-        .fetch_all(conn)
-        .await?;
+        .bind(json_numbers(query.except));
+    let reading = match query.due_in {
+        Some(ahead) => reading.bind(millis(ahead)),
+        None => reading,
+    };
+    let rows = reading.fetch_all(conn).await?;
     rows.iter().map(row::outbox_row).collect()
 }
 
