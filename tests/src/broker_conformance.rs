@@ -29,6 +29,9 @@ pub trait Place: Sized + Send + Sync {
     /// The longest text that an event can carry over it, in bytes.
     const LARGEST: usize = 1 << 20;
 
+    /// Whether it keeps delayed events itself.
+    const SCHEDULES: bool = false;
+
     /// A broker that no other test uses.
     fn fresh() -> impl Future<Output = Self> + Send;
 

@@ -58,6 +58,8 @@ mod service_bus {
         // The Standard tier's 256 KiB for a message, with all that is around it.
         const LARGEST: usize = 230 * 1024;
 
+        const SCHEDULES: bool = true;
+
         async fn fresh() -> Self {
             let subscription = |name: &str, sessions: bool| {
                 json!({ "Name": name, "Properties": { "RequiresSession": sessions, "LockDuration": "PT5S",

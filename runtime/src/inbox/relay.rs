@@ -99,17 +99,38 @@ impl<DB: Storage> InboxRelay<DB> {
                 .map(|Delivery { token, message }| (token, incoming(message, &self.source)))
                 .unzip();
             if let Err(error) = self.store(&events).await {
-                // Nothing more may be locked while the inbox can't be written, and what is locked must not come to the
-                // end of its lock: the link is given up, and the next one opened after a probe (rule 19).
+                // While the inbox can't be written nothing more may be locked, and what is locked must not come to the
+                // end of its lock, which would count as a failed delivery: the link is given up (rule 19).
                 let _given_back = receiver.abandon(&tokens).await;
                 drop(receiver);
-                return self.trouble(IncidentKind::DatabaseTrouble, &error, backoff, shutdown).await;
+                return self.store_at_last(&events, error, backoff, shutdown).await;
             }
             // Only what is committed is settled, and over the link it came by (rule 18).
             if let Err(error) = receiver.complete(&tokens).await {
                 return self.trouble(IncidentKind::BrokerUnavailable, &error, backoff, shutdown).await;
             }
             backoff.reset();
+        }
+    }
+
+    /// Stores events that were given back, until that succeeds: then others can be stored too, and when these come again
+    /// they are known.
+    async fn store_at_last(
+        &self,
+        events: &[IncomingEvent],
+        mut error: StorageError,
+        backoff: &mut Backoff,
+        shutdown: &mut Shutdown,
+    ) {
+        loop {
+            self.trouble(IncidentKind::DatabaseTrouble, &error, backoff, shutdown).await;
+            if shutdown.is_stopped() {
+                return;
+            }
+            match self.store(events).await {
+                Ok(()) => return backoff.reset(),
+                Err(again) => error = again,
+            }
         }
     }
 

@@ -75,7 +75,8 @@ pub async fn a_waiting_session_holds_up_no_other<P: Place>() {
 pub async fn a_delayed_event_waits_for_its_time_and_blocks_nobody<P: Place>() {
     let pair = Pair::<P>::new().await;
     let (publisher, subscriber) = (pair.publisher(), pair.subscriber());
-    let hour = Duration::from_secs(3600);
+    // A broker that schedules has it out of our hands.
+    let hour = Duration::from_secs(if P::SCHEDULES { 3 } else { 3600 });
     let pool = &pair.from.pool;
     publish_with(pool, &Noted::of("s", "delayed"), PublishOptions::new().delay(hour)).await;
     publish_with(pool, &Noted::of("s", "at"), PublishOptions::new().deliver_at(SystemTime::now() + hour))
@@ -86,10 +87,12 @@ pub async fn a_delayed_event_waits_for_its_time_and_blocks_nobody<P: Place>() {
     let mut effects = pair.effects(2).await;
     effects.sort();
     assert_eq!(effects, ["now", "past"], "the session goes on");
-    let delayed = "SELECT COUNT(*) FROM outbox WHERE status = 'pending'";
-    assert_eq!(pair.from.number(delayed).await, 2);
-    // The hour passes.
-    sqlx::query("UPDATE outbox SET deliver_at = deliver_at - 3600000").execute(pool).await.unwrap();
+    if !P::SCHEDULES {
+        let delayed = "SELECT COUNT(*) FROM outbox WHERE status = 'pending'";
+        assert_eq!(pair.from.number(delayed).await, 2);
+        // The hour passes.
+        sqlx::query("UPDATE outbox SET deliver_at = deliver_at - 3600000").execute(pool).await.unwrap();
+    }
     let effects = pair.effects(4).await;
     publisher.stop().await.unwrap();
     subscriber.stop().await.unwrap();
