@@ -65,6 +65,10 @@
 //! | `macros` | yes | `#[derive(DistributedEvent)]`, `#[event_handler]`, and link-time records of handlers |
 //! | `local` | yes | [`LocalBroker`], the embedded broker |
 //! | `sqlite` | no | storage on SQLite |
+//! | `postgres` | no | storage on PostgreSQL |
+//! | `mysql` | no | storage on MariaDB and MySQL |
+//! | `service-bus` | no | `ServiceBus`, the broker over Azure Service Bus |
+//! | `entra` | no | the same with an identity of Microsoft Entra ID |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 // Words that everything shares: pure, no rows, no loops.

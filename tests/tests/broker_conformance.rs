@@ -61,13 +61,25 @@ mod service_bus {
         const SCHEDULES: bool = true;
 
         async fn fresh() -> Self {
-            let subscription = |name: &str, sessions: bool| {
-                json!({ "Name": name, "Properties": { "RequiresSession": sessions, "LockDuration": "PT5S",
-                    "DeadLetteringOnMessageExpiration": true } })
+            // What a case's subscription doesn't handle.
+            let rule = |expression: &str| {
+                json!([{ "Name": "handled", "Properties": { "FilterType": "Sql",
+                    "SqlFilter": { "SqlExpression": expression } } }])
+            };
+            let subscription = |name: &str, expression: &str| {
+                let properties = json!({ "RequiresSession": true, "LockDuration": "PT5S",
+                    "DeadLetteringOnMessageExpiration": true });
+                json!({ "Name": name, "Properties": properties, "Rules": rule(expression) })
             };
             let topic = |name: &str| {
-                let subscriptions = ["audit", "billing", "report"].map(|name| subscription(name, true));
-                json!({ "Name": name, "Properties": { "RequiresDuplicateDetection": true }, "Subscriptions": subscriptions })
+                let subscriptions = json!([
+                    subscription("audit", "1 = 1"),
+                    subscription("journal", "sys.label = 'test.noted'"),
+                    subscription("billing", "1 = 1"),
+                    subscription("report", "sys.label <> 'test.noted'"),
+                ]);
+                json!({ "Name": name, "Properties": { "RequiresDuplicateDetection": true },
+                    "Subscriptions": subscriptions })
             };
             let topics = ["events", "invoices", "elsewhere"].map(topic);
             Self(Arc::new(Emulator::start(

@@ -50,7 +50,7 @@ impl DistributedEvent for NotedElsewhere {
 pub async fn every_subscription_gets_every_event_it_takes<P: Place>() {
     let pair = Pair::<P>::new().await;
     let other = Database::new().await;
-    let builder = noting(pair.builder(), "audit", |event: &Noted, _| format!("audit {}", event.text));
+    let builder = noting(pair.builder(), "journal", |event: &Noted, _| format!("journal {}", event.text));
     let builder = noting(builder, "billing", |event: &Noted, _| format!("billing {}", event.text));
     let builder = noting(builder, "billing", |event: &NewName, _| format!("billing {}", event.number));
     let first = Running::start(builder.build().unwrap());
@@ -67,7 +67,7 @@ pub async fn every_subscription_gets_every_event_it_takes<P: Place>() {
         running.stop().await.unwrap();
     }
     here.sort();
-    assert_eq!(here, ["audit a", "billing 1", "billing a"]);
+    assert_eq!(here, ["billing 1", "billing a", "journal a"]);
     assert_eq!(there, ["1"]);
     let rows = "SELECT COUNT(*) FROM inbox";
     assert_eq!((pair.to.number(rows).await, other.number(rows).await), (3, 1), "no row that nobody takes");

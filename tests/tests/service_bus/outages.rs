@@ -31,7 +31,8 @@ async fn connections_that_are_cut_again_and_again_lose_nothing() {
         street.effects(round * 30 + 3).await;
         street.proxy.cut();
     }
-    street.assert_all(300).await;
+    let all = tokio::time::timeout(Duration::from_secs(20), street.assert_all(300)).await;
+    assert!(all.is_ok(), "{:#?}", street.incidents());
     publisher.stop().await.unwrap();
     subscriber.stop().await.unwrap();
 }

@@ -1,7 +1,5 @@
 //! Claims-based security: tokens are put to the node `$cbs` before a link is opened, and again before they expire.
 
-use std::time::Duration;
-
 use fe2o3_amqp::link::delivery::Sendable;
 use fe2o3_amqp::link::receiver::CreditMode;
 use fe2o3_amqp::session::SessionHandle;
@@ -13,7 +11,7 @@ use fe2o3_amqp::{Receiver, Sender};
 
 use super::condition::Trouble;
 use super::credential::Token;
-use super::stream::within;
+use super::health::Health;
 
 const NODE: &str = "$cbs";
 const REPLIES: &str = "cbs";
@@ -25,12 +23,12 @@ pub(super) struct Cbs {
     receiver: Receiver,
     /// Lives as long as its links.
     _session: SessionHandle<()>,
-    patience: Duration,
+    health: Health,
     asked: u64,
 }
 
 impl Cbs {
-    pub(super) async fn open(mut session: SessionHandle<()>, patience: Duration) -> Result<Self, Trouble> {
+    pub(super) async fn open(mut session: SessionHandle<()>, health: Health) -> Result<Self, Trouble> {
         let opening = async {
             let sender = Sender::builder()
                 .name("cbs-sender")
@@ -50,13 +48,14 @@ impl Cbs {
                 .map_err(|error| Trouble::Broken(format!("$cbs: {error}")))?;
             Ok((sender, receiver))
         };
-        let (sender, receiver) = within(patience, "attaching to $cbs", opening).await?;
-        Ok(Self { sender, receiver, _session: session, patience, asked: 0 })
+        let (sender, receiver) = health.answer("attaching to $cbs", opening).await?;
+        Ok(Self { sender, receiver, _session: session, health, asked: 0 })
     }
 
     /// Puts a token for an audience. After an error the links are of no use any more.
     pub(super) async fn put(&mut self, audience: &str, token: &Token) -> Result<(), Trouble> {
-        within(self.patience, "a token", self.ask(audience, token)).await
+        let health = self.health.clone();
+        health.answer("a token", self.ask(audience, token)).await
     }
 
     async fn ask(&mut self, audience: &str, token: &Token) -> Result<(), Trouble> {

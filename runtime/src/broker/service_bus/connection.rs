@@ -1,7 +1,6 @@
 //! The one connection to a namespace: opened when it is needed, authorized entity by entity, opened anew when it breaks.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +14,8 @@ use uuid::Uuid;
 use super::cbs::Cbs;
 use super::condition::Trouble;
 use super::credential::Credential;
-use super::stream::{Endpoint, within};
+use super::health::Health;
+use super::stream::Endpoint;
 
 /// How often tokens are looked through for such as expire soon.
 const RENEWAL_LOOK: Duration = Duration::from_secs(1);
@@ -36,8 +36,7 @@ pub(super) struct Namespace {
 struct Live {
     connection: ConnectionHandle<()>,
     access: Arc<Mutex<Access>>,
-    /// Said by whoever met trouble that only a new connection mends.
-    broken: Arc<AtomicBool>,
+    health: Health,
 }
 
 /// What the connection is authorized for.
@@ -48,11 +47,11 @@ struct Access {
     tokens: HashMap<String, SystemTime>,
 }
 
-/// An AMQP session of its own for each link, and the word that its connection is broken.
+/// An AMQP session of its own for each link, and how its connection is.
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) session: SessionHandle<()>,
-    pub(super) broken: Arc<AtomicBool>,
+    pub(super) health: Health,
 }
 
 impl Namespace {
@@ -86,10 +85,10 @@ impl Namespace {
             .outgoing_window(WINDOW)
             .begin(&mut connected.connection);
         let begin = async { begin.await.map_err(Trouble::broken) };
-        let session = within(self.endpoint.patience, "begin", begin).await?;
-        let broken = Arc::clone(&connected.broken);
+        let health = connected.health.clone();
+        let session = health.answer("begin", begin).await?;
         *live = Some(connected);
-        Ok(Opened { session, broken })
+        Ok(Opened { session, health })
     }
 
     fn audience(&self, address: &str) -> String {
@@ -97,7 +96,7 @@ impl Namespace {
     }
 
     async fn connect(&self) -> Result<Live, Trouble> {
-        let stream = self.endpoint.connect().await?;
+        let (health, stream) = Health::of(self.endpoint.connect().await?, self.endpoint.patience);
         let open = Connection::builder()
             .container_id(format!("distributed-events-{}", Uuid::new_v4()))
             .scheme("amqp")
@@ -109,16 +108,13 @@ impl Namespace {
             .open_with_stream(stream);
         let open =
             async { open.await.map_err(|error| Trouble::Broken(format!("{}: {error}", self.endpoint.host))) };
-        let mut connection = within(self.endpoint.patience, "open", open).await?;
-        let session = Session::begin(&mut connection).await.map_err(Trouble::broken)?;
-        let access =
-            Access { cbs: Cbs::open(session, self.endpoint.patience).await?, tokens: HashMap::new() };
-        let live = Live {
-            connection,
-            access: Arc::new(Mutex::new(access)),
-            broken: Arc::new(AtomicBool::new(false)),
-        };
-        tokio::spawn(renew(Arc::downgrade(&live.access), self.credential.clone(), Arc::clone(&live.broken)));
+        let mut connection = health.answer("open", open).await?;
+        let begin = async { Session::begin(&mut connection).await.map_err(Trouble::broken) };
+        let session = health.answer("begin", begin).await?;
+        let cbs = Cbs::open(session, health.clone()).await?;
+        let access = Arc::new(Mutex::new(Access { cbs, tokens: HashMap::new() }));
+        let live = Live { connection, access, health };
+        tokio::spawn(renew(Arc::downgrade(&live.access), self.credential.clone(), live.health.clone()));
         tracing::debug!(namespace = %self.endpoint.host, "connected");
         Ok(live)
     }
@@ -126,7 +122,7 @@ impl Namespace {
 
 impl Live {
     fn is_over(&self) -> bool {
-        self.connection.is_closed() || self.broken.load(Ordering::Relaxed)
+        self.connection.is_closed() || self.health.is_over()
     }
 }
 
@@ -158,7 +154,7 @@ async fn put(access: &mut Access, credential: &Credential, audience: &str) -> Re
 }
 
 /// Renews tokens before they expire, for as long as the connection lives.
-async fn renew(access: Weak<Mutex<Access>>, credential: Credential, broken: Arc<AtomicBool>) {
+async fn renew(access: Weak<Mutex<Access>>, credential: Credential, health: Health) {
     let mut pause = RENEWAL_LOOK;
     loop {
         tokio::time::sleep(pause).await;
@@ -172,7 +168,7 @@ async fn renew(access: Weak<Mutex<Access>>, credential: Credential, broken: Arc<
             if let Err(trouble) = authorize(&access, &credential, &audience).await {
                 tracing::warn!(%audience, %trouble, "a token could not be renewed; trying again");
                 if trouble.condition().is_none() {
-                    broken.store(true, Ordering::Relaxed);
+                    health.give_up();
                     return;
                 }
             }

@@ -1,7 +1,5 @@
 //! One receiving link, served by a task of its own: credit and settles go in, deliveries and the end come out.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use fe2o3_amqp::Receiver;
@@ -18,6 +16,7 @@ use uuid::Uuid;
 
 use super::condition::{Trouble, said_by_link};
 use super::connection::Namespace;
+use super::health::Health;
 use super::message::{decode, locked_until};
 use crate::broker::Message;
 
@@ -62,7 +61,7 @@ pub(super) enum Wish {
 pub(super) struct Attached {
     receiver: Receiver,
     session: SessionHandle<()>,
-    broken: Arc<AtomicBool>,
+    health: Health,
     /// Until when its session is locked, if it has one.
     pub(super) session_locked_until: Option<SystemTime>,
 }
@@ -72,13 +71,12 @@ pub(super) async fn attach(namespace: &Namespace, address: &str, wish: Wish) -> 
     let mut opened = namespace.session(address).await?;
     let mut source = Source::builder().address(address);
     let mut properties = Fields::new();
-    // Beyond what the service is asked to wait for a session.
-    let mut patience = namespace.endpoint.patience;
+    let mut asked_to_wait = Duration::ZERO;
     if let Wish::NextSession(wait) = wish {
         let mut filter = FilterSet::new();
         filter.insert(Symbol::from(SESSION_FILTER), Value::Null);
         source = source.filter(filter);
-        patience += wait;
+        asked_to_wait = wait;
         let wait = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
         properties.insert(Symbol::from("com.microsoft:timeout"), Value::Uint(wait));
     }
@@ -93,22 +91,20 @@ pub(super) async fn attach(namespace: &Namespace, address: &str, wish: Wish) -> 
         // The service answers with the session that it chose.
         .verify_incoming_source(false)
         .attach(&mut opened.session);
-    let receiver = match tokio::time::timeout(patience, attach).await {
-        Ok(Ok(receiver)) => receiver,
-        Ok(Err(ReceiverAttachError::RemoteClosedWithError(error))) => return Err(Trouble::said(&error)),
-        Ok(Err(error)) => return Err(Trouble::Broken(format!("{address}: {error}"))),
-        Err(_) => {
-            opened.broken.store(true, Ordering::Relaxed);
-            return Err(Trouble::NoAnswer { what: "attach", waited: patience });
-        }
+    let attach = async {
+        attach.await.map_err(|error| match error {
+            ReceiverAttachError::RemoteClosedWithError(error) => Trouble::said(&error),
+            error => Trouble::Broken(format!("{address}: {error}")),
+        })
     };
+    let receiver = opened.health.answer_after(asked_to_wait, "attach", attach).await?;
     let session_locked_until = receiver.properties(|properties| {
         match properties.as_ref()?.get(&Symbol::from("com.microsoft:locked-until-utc"))? {
             Value::Long(ticks) => from_ticks(*ticks),
             _ => None,
         }
     });
-    Ok(Attached { receiver, session: opened.session, broken: opened.broken, session_locked_until })
+    Ok(Attached { receiver, session: opened.session, health: opened.health, session_locked_until })
 }
 
 /// .NET's ticks: tenths of a microsecond since the year 1.
@@ -125,6 +121,7 @@ impl Attached {
         mut commands: mpsc::UnboundedReceiver<Command>,
         reports: impl Fn(Report) -> bool,
     ) {
+        let health = self.health.clone();
         loop {
             tokio::select! {
                 biased;
@@ -150,9 +147,13 @@ impl Attached {
                         break;
                     }
                 }
+                () = health.ended() => {
+                    reports(Report::Ended(Trouble::Broken("the connection has ended".to_owned())));
+                    break;
+                }
             }
         }
-        if self.broken.load(Ordering::Relaxed) {
+        if self.health.is_over() {
             return;
         }
         self.give_back_the_rest().await;

@@ -5,6 +5,7 @@ mod condition;
 mod connection;
 mod connection_string;
 mod credential;
+mod health;
 mod link;
 mod message;
 mod receiver;

@@ -1,7 +1,6 @@
 //! One sending link for each topic; batches are pipelined on it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use fe2o3_amqp::Sender;
 use fe2o3_amqp::link::{SendError as LinkSendError, SenderAttachError};
@@ -13,6 +12,7 @@ use uuid::Uuid;
 
 use super::condition::{Trouble, said_by_link};
 use super::connection::Namespace;
+use super::health::Health;
 use super::message::Encoded;
 
 /// A topic's sending link, while there is one.
@@ -28,7 +28,7 @@ struct Link {
     sender: Sender,
     /// Lives as long as its link.
     _session: SessionHandle<()>,
-    broken: Arc<AtomicBool>,
+    health: Health,
     /// Tells this link from the one after it.
     id: Uuid,
 }
@@ -46,7 +46,6 @@ impl TopicSender {
         topic: &str,
         encoded: Encoded,
     ) -> Result<(), Trouble> {
-        let patience = namespace.endpoint.patience;
         let mut held = self.link.lock().await;
         if held.is_none() {
             *held = Some(self.attach(namespace, topic).await?);
@@ -57,38 +56,28 @@ impl TopicSender {
         if let Some(max) = self.max_size().filter(|max| (encoded.size as u64) > *max) {
             return Err(too_big(encoded.size, max));
         }
-        let (id, broken) = (link.id, Arc::clone(&link.broken));
-        let sending = tokio::time::timeout(patience, link.sender.send_batchable(encoded.sendable)).await;
-        let under_way = match sending {
-            Ok(Ok(under_way)) => under_way,
-            Ok(Err(error)) => {
+        let (id, health) = (link.id, link.health.clone());
+        // It may have to wait for credit.
+        let sending = async { link.sender.send_batchable(encoded.sendable).await.map_err(trouble_of) };
+        let under_way = match health.answer("sending", sending).await {
+            Ok(under_way) => under_way,
+            Err(trouble) => {
                 *held = None;
-                return Err(trouble_of(error));
-            }
-            Err(_) => {
-                // No credit for so long: whether the link or the service is stuck, a new connection tells.
-                broken.store(true, Ordering::Relaxed);
-                *held = None;
-                return Err(Trouble::NoAnswer { what: "sending", waited: patience });
+                return Err(trouble);
             }
         };
         // The next batch needn't wait for this one's outcome.
         drop(held);
-        let trouble = match tokio::time::timeout(patience, under_way).await {
-            Ok(Ok(Outcome::Accepted(_))) => return Ok(()),
-            Ok(Ok(Outcome::Rejected(rejected))) => {
-                // The link is well; what was sent on it is not.
-                return Err(rejected
-                    .error
-                    .as_ref()
-                    .map_or_else(|| Trouble::Broken("rejected without a reason".to_owned()), Trouble::said));
+        let outcome = async { under_way.await.map_err(trouble_of) };
+        let trouble = match health.answer("a batch", outcome).await {
+            Ok(Outcome::Accepted(_)) => return Ok(()),
+            // The link is well; what was sent on it is not.
+            Ok(Outcome::Rejected(rejected)) => {
+                let unknown = || Trouble::Broken("rejected without a reason".to_owned());
+                return Err(rejected.error.as_ref().map_or_else(unknown, Trouble::said));
             }
-            Ok(Ok(other)) => return Err(Trouble::Broken(format!("not accepted: {other:?}"))),
-            Ok(Err(error)) => trouble_of(error),
-            Err(_) => {
-                broken.store(true, Ordering::Relaxed);
-                Trouble::NoAnswer { what: "a batch", waited: patience }
-            }
+            Ok(other) => return Err(Trouble::Broken(format!("not accepted: {other:?}"))),
+            Err(trouble) => trouble,
         };
         let mut held = self.link.lock().await;
         if held.as_ref().is_some_and(|link| link.id == id) {
@@ -105,19 +94,15 @@ impl TopicSender {
             .sender_settle_mode(SenderSettleMode::Unsettled)
             .target(topic)
             .attach(&mut opened.session);
-        let patience = namespace.endpoint.patience;
-        let attached = tokio::time::timeout(patience, attach).await;
-        let sender = match attached {
-            Ok(Ok(sender)) => sender,
-            Ok(Err(SenderAttachError::RemoteClosedWithError(error))) => return Err(Trouble::said(&error)),
-            Ok(Err(error)) => return Err(Trouble::Broken(format!("{topic}: {error}"))),
-            Err(_) => {
-                opened.broken.store(true, Ordering::Relaxed);
-                return Err(Trouble::NoAnswer { what: "attach", waited: patience });
-            }
+        let attach = async {
+            attach.await.map_err(|error| match error {
+                SenderAttachError::RemoteClosedWithError(error) => Trouble::said(&error),
+                error => Trouble::Broken(format!("{topic}: {error}")),
+            })
         };
+        let sender = opened.health.answer("attach", attach).await?;
         self.max_size.store(sender.max_message_size().unwrap_or(0), Ordering::Relaxed);
-        Ok(Link { sender, _session: opened.session, broken: opened.broken, id })
+        Ok(Link { sender, _session: opened.session, health: opened.health, id })
     }
 }
 

@@ -19,16 +19,6 @@ use super::connection_string::ServiceBusConfigError;
 /// Service Bus's own operations time out after so long.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Awaits an answer for no longer than that.
-pub(super) async fn within<T>(
-    patience: Duration,
-    what: &'static str,
-    asking: impl Future<Output = Result<T, Trouble>>,
-) -> Result<T, Trouble> {
-    let answered = tokio::time::timeout(patience, asking).await;
-    answered.unwrap_or(Err(Trouble::NoAnswer { what, waited: patience }))
-}
-
 pub(super) trait Stream: AsyncRead + AsyncWrite + fmt::Debug + Send + Sync + Unpin {}
 impl<T: AsyncRead + AsyncWrite + fmt::Debug + Send + Sync + Unpin> Stream for T {}
 
@@ -68,7 +58,8 @@ impl Endpoint {
 
     /// Opens a stream.
     pub(super) async fn connect(&self) -> Result<Box<dyn Stream>, Trouble> {
-        within(self.patience, "connecting", self.open()).await
+        let opened = tokio::time::timeout(self.patience, self.open()).await;
+        opened.unwrap_or(Err(Trouble::NoAnswer { what: "connecting", waited: self.patience }))
     }
 
     async fn open(&self) -> Result<Box<dyn Stream>, Trouble> {
