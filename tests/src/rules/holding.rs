@@ -39,6 +39,7 @@ pub async fn rule_03_a_held_row_blocks_its_session_alone<F: Shared>() {
         }
         zombie.rollback().await.unwrap();
         rig.has(Some("s"), &[1, 2]).await;
+        rig.has(Some(&t), if F::DB::SINGLE_WRITER { &[1] } else { &[1, 2] }).await;
     })
     .await;
     rig.rows(if F::DB::SINGLE_WRITER { 3 } else { 5 }, "processed", 0, "").await;
