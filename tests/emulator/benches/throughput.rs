@@ -1,13 +1,13 @@
 //! How fast the AMQP door is with the model behind it, beside what it does with one that discards everything: messages
 //! of 1 KiB over loopback, by a client that never waits for one answer before the next request.
 //!
-//! `cargo bench -p servicebus-emulator -- [SECONDS]`
+//! `cargo bench -p servicebus-emulator --bench throughput -- [ROUNDS]`
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap here is a failed measurement")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use servicebus_emulator::amqp::{Door, Limits};
 use servicebus_emulator::host::{Clock, Host};
@@ -19,30 +19,38 @@ use tokio::net::TcpListener;
 const BATCH: u32 = 100;
 const IN_FLIGHT: u32 = 8;
 const BODY: usize = 1024;
+/// Messages that are sent before they are received.
+const ROUND: u32 = 20_000;
 const FRAME: usize = 65_536;
 
 fn main() {
     // Cargo says `--bench`, too.
-    let seconds = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(5);
-    let span = Duration::from_secs(seconds);
+    let rounds = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(75);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let message = Message { raw: message().into(), ..Message::default() };
-    let (model, discard) = runtime.block_on(async {
-        (serve(Host::in_memory(Clock::System)).await, serve(Host::discarding(message)).await)
+    // As many as the model has, so that both doors read them from memory and neither always the same one.
+    let messages = (0..ROUND).map(|_| Message { raw: message().into(), ..Message::default() }).collect();
+    let doors = runtime.block_on(async {
+        [serve(Host::in_memory(Clock::System)).await, serve(Host::discarding(messages)).await]
     });
-    println!("{BODY} bytes, batches of {BATCH}, {IN_FLIGHT} in flight, {seconds} s each");
-    let run = |name: &str, measure: fn(SocketAddr, Duration) -> f64| {
-        // In turns, so that a machine that is busy for a while is busy for both.
-        let (mut with, mut without) = (0.0f64, 0.0f64);
-        for _ in 0..3 {
-            without = without.max(measure(discard, span / 3));
-            with = with.max(measure(model, span / 3));
+    println!("{BODY} bytes, batches of {BATCH}, {IN_FLIGHT} in flight, {rounds} rounds of {ROUND} messages");
+    // In turns, so that a machine that is busy for a while is busy for both.
+    let (mut sent, mut received) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+    for _ in 0..rounds {
+        for (which, door) in doors.into_iter().enumerate() {
+            sent[which].push(send(door));
+            received[which].push(receive(door));
         }
-        let ratio = with / without;
+    }
+    for (name, [with, without]) in [("send", sent), ("receive and settle", received)] {
+        let ratios = with.iter().zip(&without).map(|(with, without)| with / without).collect();
+        let (with, without, ratio) = (median(with), median(without), median(ratios));
         println!("{name}: {with:.0}/s with the model, {without:.0}/s with none: {ratio:.2}");
-    };
-    run("send", send);
-    run("receive and settle", receive);
+    }
+}
+
+fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers[numbers.len() / 2]
 }
 
 async fn serve(host: Host) -> SocketAddr {
@@ -56,49 +64,40 @@ async fn serve(host: Host) -> SocketAddr {
 }
 
 /// Messages in a second.
-fn send(address: SocketAddr, span: Duration) -> f64 {
+fn send(address: SocketAddr) -> f64 {
     let mut client = Client::open(address, false);
     let begun = Instant::now();
     let (mut sent, mut accepted) = (0, 0);
-    while begun.elapsed() < span {
-        while sent < accepted + IN_FLIGHT {
+    while accepted < ROUND / BATCH {
+        while sent < ROUND / BATCH && sent < accepted + IN_FLIGHT {
             client.batch(sent);
             sent += 1;
         }
         accepted += client.settled();
     }
-    let rate = f64::from(accepted * BATCH) / begun.elapsed().as_secs_f64();
-    // What is left is received by the other measurement, and no more than that.
-    while accepted < sent {
-        accepted += client.settled();
-    }
-    rate
+    f64::from(ROUND) / begun.elapsed().as_secs_f64()
 }
 
-/// Messages in a second, and there are always some: others send them before.
-fn receive(address: SocketAddr, span: Duration) -> f64 {
+/// Messages in a second: those that were sent before.
+fn receive(address: SocketAddr) -> f64 {
     let mut client = Client::open(address, true);
     let begun = Instant::now();
-    let window = BATCH * IN_FLIGHT;
-    client.credit(0, window);
-    let (mut received, mut settled, mut asked) = (0, 0, 0);
-    let mut idle = Instant::now();
-    while begun.elapsed() < span {
+    let (mut received, mut settled) = (0, 0);
+    let mut ours = 0;
+    client.credit(0, BATCH * IN_FLIGHT);
+    while settled < ROUND {
         match client.next() {
-            Some(Told::Transfer) => received += 1,
-            Some(Told::Settled(count)) => settled += count,
-            Some(Told::Other) => {}
-            None if idle.elapsed() > Duration::from_millis(200) => break,
-            None => continue,
+            Told::Transfer => received += 1,
+            Told::Settled(count) => settled += count,
+            Told::Other => {}
         }
-        idle = Instant::now();
-        if received >= asked + BATCH {
-            client.settle(asked, asked + BATCH - 1);
-            asked += BATCH;
-            client.credit(received, window);
+        if ours < ROUND && received >= ours + BATCH {
+            client.settle(ours, ours + BATCH - 1);
+            ours += BATCH;
+            client.credit(received, (BATCH * IN_FLIGHT).min(ROUND - received));
         }
     }
-    f64::from(settled) / (begun.elapsed() - idle.elapsed()).as_secs_f64()
+    f64::from(ROUND) / begun.elapsed().as_secs_f64()
 }
 
 /// What came.
@@ -131,9 +130,8 @@ impl Client {
         let (source, target) = (node(0x28, "q"), node(0x29, "q"));
         client.say(0x12, &[&text("link"), &uint(0), &role, &[0x40], &[0x40], &source, &target], &[]);
         for _ in 0..3 {
-            while client.next().is_none() {}
+            client.next();
         }
-        client.stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         client
     }
 
@@ -179,14 +177,14 @@ impl Client {
     /// Waits until deliveries of ours are settled.
     fn settled(&mut self) -> u32 {
         loop {
-            if let Some(Told::Settled(count)) = self.next() {
+            if let Told::Settled(count) = self.next() {
                 return count;
             }
         }
     }
 
-    /// The next frame; none where nothing comes for a while.
-    fn next(&mut self) -> Option<Told> {
+    /// The next frame.
+    fn next(&mut self) -> Told {
         loop {
             let rest = &self.inbox[self.start..];
             if let Some(size) = rest.first_chunk().map(|size| u32::from_be_bytes(*size) as usize)
@@ -199,19 +197,15 @@ impl Client {
                     _ => Told::Other,
                 };
                 self.start += size;
-                return Some(told);
+                return told;
             }
             self.inbox.drain(..self.start);
             self.start = 0;
             let length = self.inbox.len();
             self.inbox.resize(length + 4 * FRAME, 0);
-            let read = self.stream.read(&mut self.inbox[length..]);
-            self.inbox.truncate(length + *read.as_ref().unwrap_or(&0));
-            match read {
-                Ok(0) => panic!("the door closed"),
-                Ok(_) => {}
-                Err(_) => return None,
-            }
+            let read = self.stream.read(&mut self.inbox[length..]).unwrap();
+            assert!(read > 0, "the door closed");
+            self.inbox.truncate(length + read);
         }
     }
 }

@@ -107,11 +107,11 @@ impl Host {
         Self::start(Model::new(seed()), None, Time(0), clock, None)
     }
 
-    /// A namespace in memory that forgets the messages that it is sent and never runs out of one to be received: how fast
+    /// A namespace in memory that forgets the messages that it is sent and never runs out of these to be received: how fast
     /// a door is without a model behind it. Everything but sending, receiving and settling is as it always is.
     #[must_use]
-    pub fn discarding(message: Message) -> Self {
-        Self::start(Model::new(seed()), None, Time(0), Clock::System, Some(Discard::new(message)))
+    pub fn discarding(messages: Vec<Message>) -> Self {
+        Self::start(Model::new(seed()), None, Time(0), Clock::System, Some(Discard::new(messages)))
     }
 
     /// A namespace that lives in a directory, as it was when its last process ended. Must be called within a tokio

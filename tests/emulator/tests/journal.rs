@@ -34,6 +34,19 @@ fn clock() -> (Clock, ManualClock) {
     (Clock::Manual(clock.clone()), clock)
 }
 
+/// Opens a directory that a dropped host may still be leaving.
+async fn open(directory: &Path, clock: Clock) -> (Host, Recovery) {
+    let end = std::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        match Host::open(directory, clock.clone()) {
+            Err(Error::InUse(_)) if std::time::Instant::now() < end => {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            opened => return opened.unwrap(),
+        }
+    }
+}
+
 async fn create(host: &Host, name: &str, requires_session: bool) {
     let settings = QueueSettings { requires_session, ..QueueSettings::default() };
     host.apply(Input::CreateQueue { path: path(name), settings }).await.unwrap();
@@ -66,7 +79,7 @@ fn snapshot(host: &Host) -> Model {
 async fn everything_is_there_again() {
     let directory = tempfile::tempdir().unwrap();
     let (clock, time) = clock();
-    let (host, recovery) = Host::open(directory.path(), clock.clone()).unwrap();
+    let (host, recovery) = open(directory.path(), clock.clone()).await;
     assert_eq!(recovery, Recovery::default());
     create(&host, "q", false).await;
     create(&host, "s", true).await;
@@ -89,14 +102,14 @@ async fn everything_is_there_again() {
     expected.apply(host.now(), Input::Restart);
     drop(host);
 
-    let (host, recovery) = Host::open(directory.path(), clock.clone()).unwrap();
+    let (host, recovery) = open(directory.path(), clock.clone()).await;
     assert_eq!(recovery, Recovery { inputs: 7, torn_bytes: 0 });
     assert!(snapshot(&host) == expected);
     // A lock without a receiver is as good as before.
     complete(&host, locked[1].lock.unwrap().0).await;
     assert!(host.new_receiver() > receiver);
     drop(host);
-    let (host, recovery) = Host::open(directory.path(), clock).unwrap();
+    let (host, recovery) = open(directory.path(), clock).await;
     assert_eq!(recovery.inputs, 1, "the start before compacted the rest");
     assert_eq!(ids(&host, "q"), ["c"]);
 }
@@ -105,35 +118,35 @@ async fn everything_is_there_again() {
 async fn time_goes_on_while_nobody_runs_and_never_back() {
     let directory = tempfile::tempdir().unwrap();
     let (clock, time) = clock();
-    let (host, _) = Host::open(directory.path(), clock.clone()).unwrap();
+    let (host, _) = open(directory.path(), clock.clone()).await;
     create(&host, "q", false).await;
     host.send(path("q"), vec![message("a")]).await.unwrap();
     let lost = receive(&host, 1).await.remove(0).lock.unwrap().0;
     drop(host);
     time.advance(Duration::from_secs(3600));
-    let (host, _) = Host::open(directory.path(), clock).unwrap();
+    let (host, _) = open(directory.path(), clock).await;
     let settled = host.settle(path("q"), None, None, vec![lost], Outcome::Complete).await.unwrap().remove(0);
     assert_eq!(settled.unwrap_err().condition, Condition::MessageLockLost);
     assert_eq!(receive(&host, 1).await[0].delivery_count, 1);
     let last = host.now();
     drop(host);
-    let (host, _) = Host::open(directory.path(), Clock::Manual(ManualClock::at(Time(5)))).unwrap();
+    let (host, _) = open(directory.path(), Clock::Manual(ManualClock::at(Time(5)))).await;
     assert_eq!(host.now(), last);
 }
 
 #[tokio::test]
 async fn a_directory_belongs_to_one_process() {
     let directory = tempfile::tempdir().unwrap();
-    let (host, _) = Host::open(directory.path(), Clock::System).unwrap();
+    let (host, _) = open(directory.path(), Clock::System).await;
     let error = Host::open(directory.path(), Clock::System).unwrap_err();
     assert!(matches!(error, Error::InUse(_)), "{error}");
     drop(host);
-    Host::open(directory.path(), Clock::System).unwrap();
+    open(directory.path(), Clock::System).await;
 }
 
 /// A directory with a queue and three messages, each input in a frame of its own; and where the frames end.
 async fn prepare(directory: &Path) -> (PathBuf, Vec<usize>) {
-    let (host, _) = Host::open(directory, clock().0).unwrap();
+    let (host, _) = open(directory, clock().0).await;
     let journal = only(directory, "journal");
     let size = || usize::try_from(fs::metadata(&journal).unwrap().len()).unwrap();
     let mut ends = vec![size()];
@@ -174,7 +187,7 @@ async fn a_torn_end_costs_what_was_torn_and_nothing_else() {
     for cut in (ends[0]..bytes.len()).filter(interesting) {
         let torn = copy(directory.path());
         fs::write(torn.path().join(journal.file_name().unwrap()), &bytes[..cut]).unwrap();
-        let (host, recovery) = Host::open(torn.path(), clock().0).unwrap();
+        let (host, recovery) = open(torn.path(), clock().0).await;
         let whole = ends.iter().filter(|end| **end <= cut).count() - 1;
         let expected = Recovery { inputs: whole as u64, torn_bytes: (cut - ends[whole]) as u64 };
         assert_eq!(recovery, expected, "cut at {cut}");
@@ -182,7 +195,7 @@ async fn a_torn_end_costs_what_was_torn_and_nothing_else() {
             assert_eq!(ids(&host, "q"), ["a", "b", "c"][..whole - 1]);
             host.send(path("q"), vec![message("later")]).await.unwrap();
             drop(host);
-            let (host, recovery) = Host::open(torn.path(), clock().0).unwrap();
+            let (host, recovery) = open(torn.path(), clock().0).await;
             assert_eq!((recovery.inputs, recovery.torn_bytes), (1, 0));
             assert_eq!(ids(&host, "q").last().unwrap(), "later");
         }
@@ -236,7 +249,7 @@ async fn a_crash_while_compacting_harms_nothing() {
     let next = journal.to_str().unwrap().replace("0000000001", "0000000002");
     fs::write(&next, "half a header").unwrap();
     fs::write(next.replace("inputs", "state").replace("journal", "writing"), "half a snapshot").unwrap();
-    let (host, recovery) = Host::open(directory.path(), clock().0).unwrap();
+    let (host, recovery) = open(directory.path(), clock().0).await;
     assert_eq!((recovery.inputs, ids(&host, "q").len()), (4, 3));
     assert_eq!(only(directory.path(), "journal"), PathBuf::from(next));
     assert!(
@@ -249,7 +262,7 @@ async fn a_crash_while_compacting_harms_nothing() {
 #[tokio::test]
 async fn inputs_submitted_together_become_durable_together() {
     let directory = tempfile::tempdir().unwrap();
-    let (host, _) = Host::open(directory.path(), clock().0).unwrap();
+    let (host, _) = open(directory.path(), clock().0).await;
     create(&host, "q", false).await;
     let submit =
         |id: usize| host.submit(Input::Send { entity: path("q"), messages: vec![message(&id.to_string())] });
@@ -260,7 +273,7 @@ async fn inputs_submitted_together_become_durable_together() {
     }
     host.shutdown().await.unwrap();
     drop(host);
-    let (host, recovery) = Host::open(directory.path(), clock().0).unwrap();
+    let (host, recovery) = open(directory.path(), clock().0).await;
     assert_eq!((recovery.inputs, ids(&host, "q").len()), (201, 200));
 }
 
@@ -271,7 +284,7 @@ const CHILD: &str = "SERVICEBUS_EMULATOR_TEST_CHILD";
 #[tokio::test]
 async fn child() {
     let Some(directory) = std::env::var_os(CHILD) else { return };
-    let (host, _) = Host::open(Path::new(&directory), Clock::System).unwrap();
+    let (host, _) = open(Path::new(&directory), Clock::System).await;
     if host.read(|model, _| model.entity(&path("q"))).is_none() {
         create(&host, "q", false).await;
     }
@@ -316,7 +329,7 @@ async fn what_was_acknowledged_survives_a_kill() {
         // What it said before it died counts, too.
         let _rest = lines.map(note).count();
     }
-    let (host, _) = Host::open(directory.path(), Clock::System).unwrap();
+    let (host, _) = open(directory.path(), Clock::System).await;
     let there: Vec<String> = ids(&host, "q");
     let unique: BTreeSet<String> = there.iter().cloned().collect();
     assert_eq!(there.len(), unique.len(), "nothing is doubled");

@@ -51,6 +51,8 @@ pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
     pub(super) access: Access,
     pub(super) out: BytesMut,
+    /// Where the heads of messages are written, before it is known how they are cut into frames.
+    pub(super) heads: BytesMut,
     /// Bytes of a frame that the client takes.
     pub(super) frame: usize,
     pub(super) sessions: HashMap<u16, Session>,
@@ -131,6 +133,7 @@ impl Connection {
             shared: Arc::clone(shared),
             access: Access::new(known || !shared.authority.checks()),
             out: BytesMut::new(),
+            heads: BytesMut::with_capacity(CHUNK),
             frame: SMALLEST_FRAME as usize,
             sessions: HashMap::new(),
             inlets: HashMap::new(),

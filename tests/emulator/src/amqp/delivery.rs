@@ -1,5 +1,7 @@
 //! Messages on their way out: the broker's annotations around the bytes that came in.
 
+use std::sync::Arc;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::encode::{self, Open};
@@ -8,7 +10,7 @@ use super::message::{
 };
 use super::read::Reader;
 use super::value::{Malformed, Value};
-use crate::model::{Delivery, MessageState, SystemProperty, Time, Value as Simple};
+use crate::model::{Delivery, Message, MessageState, SystemProperty, Time, Value as Simple};
 
 /// What the broker alone says about a message: a client that says it too has copied it from another one.
 const OURS: [&str; 7] = [
@@ -46,19 +48,24 @@ pub(super) enum For {
 }
 
 /// An encoded message: what was written for it, and the body as it came.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Payload {
     head: Bytes,
-    body: Bytes,
+    /// The message, and where its body begins.
+    body: Option<(Arc<Message>, usize)>,
 }
 
 impl Payload {
     pub(super) fn whole(bytes: Bytes) -> Self {
-        Self { head: bytes, body: Bytes::new() }
+        Self { head: bytes, body: None }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.head.len() + self.body.len()
+        self.head.len() + self.body().len()
+    }
+
+    fn body(&self) -> &[u8] {
+        self.body.as_ref().map_or(&[], |(message, begins)| &message.raw[*begins..])
     }
 
     /// Bytes of what isn't the body.
@@ -74,32 +81,34 @@ impl Payload {
             out.extend_from_slice(&self.head[from..to.min(split)]);
         }
         if to > split {
-            out.extend_from_slice(&self.body[from.max(split) - split..to - split]);
+            out.extend_from_slice(&self.body()[from.max(split) - split..to - split]);
         }
     }
 }
 
-/// Encodes a delivery. What the HTTP door or this one let in can be taken apart again, so that an error is a defect.
-pub(super) fn payload(delivery: &Delivery, purpose: For) -> Result<Payload, Malformed> {
+/// Encodes a delivery; its head is taken from the front of an empty buffer, so that many can come from one allocation.
+/// What the HTTP door or this one let in can be taken apart again, so that an error is a defect.
+pub(super) fn payload(delivery: &Delivery, purpose: For, head: &mut BytesMut) -> Result<Payload, Malformed> {
     let raw = &delivery.message.raw;
     let sections = Sections::find(raw)?;
-    let mut head = BytesMut::with_capacity(raw.len().min(1024) + 256);
-    header(&mut head, delivery, sections.header)?;
+    head.reserve(raw.len().min(sections.body) + 256);
+    header(head, delivery, sections.header)?;
     if purpose == For::Receiver {
-        section(&mut head, DELIVERY_ANNOTATIONS);
-        let map = Open::new(&mut head, 0xd1);
+        section(head, DELIVERY_ANNOTATIONS);
+        let map = Open::new(head, 0xd1);
         let mut count = 0;
         if let Some((token, _)) = delivery.lock {
-            encode::symbol(&mut head, "x-opt-lock-token");
-            encode::simple(&mut head, &Simple::Uuid(token.0));
+            encode::symbol(head, "x-opt-lock-token");
+            encode::simple(head, &Simple::Uuid(token.0));
             count = 2;
         }
-        map.close(&mut head, count);
+        map.close(head, count);
     }
-    annotations(&mut head, delivery, sections.annotations)?;
-    properties(&mut head, delivery, sections.properties)?;
-    application(&mut head, delivery, sections.application)?;
-    Ok(Payload { head: head.freeze(), body: raw.slice(sections.body..) })
+    annotations(head, delivery, sections.annotations)?;
+    properties(head, delivery, sections.properties)?;
+    application(head, delivery, sections.application)?;
+    let body = Some((Arc::clone(&delivery.message), sections.body));
+    Ok(Payload { head: head.split().freeze(), body })
 }
 
 fn section(out: &mut BytesMut, code: u64) {

@@ -6,6 +6,7 @@ use super::error::Error;
 use super::link::{LinkId, Node, Outlet};
 use super::performative::{Detach, Role};
 use super::session::Slot;
+use super::unsettled::Unsettled;
 
 impl Connection {
     /// Ends a session because of an error; the client's own end makes it forgotten.
@@ -14,7 +15,7 @@ impl Connection {
         if let Some(session) = self.sessions.get_mut(&channel) {
             session.end(&mut self.out, Some(error));
             session.ended = true;
-            session.unsettled.clear();
+            session.unsettled = Unsettled::default();
         }
     }
 
@@ -45,7 +46,7 @@ impl Connection {
                 if let Some(outlet) = self.outlets.remove(&link)
                     && let Some(session) = self.sessions.get_mut(&outlet.place.channel)
                 {
-                    session.unsettled.retain(|_, (owner, _)| *owner != link);
+                    session.unsettled.drop_link(link);
                 }
             }
             Slot::Gone => {}

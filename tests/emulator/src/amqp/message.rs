@@ -136,7 +136,13 @@ fn id(value: &Value) -> Option<String> {
 /// Reads the messages of a batch. Each has its bytes for itself, so that one that stays doesn't hold those of the
 /// others.
 pub(super) fn read_batch(raw: &[u8]) -> Read<Vec<Message>> {
-    let mut messages = Vec::new();
+    // Counted first: messages are too large to be moved about while a list of them grows.
+    let (mut count, mut reader) = (0, Reader::new(raw));
+    while !reader.rest().is_empty() {
+        count += usize::from(reader.descriptor()? == DATA);
+        reader.span()?;
+    }
+    let mut messages = Vec::with_capacity(count);
     let mut reader = Reader::new(raw);
     while !reader.rest().is_empty() {
         let code = reader.descriptor()?;

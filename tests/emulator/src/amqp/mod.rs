@@ -25,6 +25,7 @@ mod read;
 mod session;
 mod settle;
 mod timers;
+mod unsettled;
 mod value;
 
 use std::sync::Arc;

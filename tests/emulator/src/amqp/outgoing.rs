@@ -84,7 +84,7 @@ impl Connection {
                 return Turn::Idle;
             }
             if outlet.sending.is_none()
-                && let Some(answered) = outlet.begin(session, link)
+                && let Some(answered) = outlet.begin(session, link, &mut self.heads)
             {
                 self.answers = self.answers.saturating_sub(answered);
             }
@@ -244,7 +244,7 @@ impl Session {
 
 impl Outlet {
     /// Begins the next delivery. The bytes of an answer that waits no more are returned.
-    fn begin(&mut self, session: &mut Session, link: LinkId) -> Option<usize> {
+    fn begin(&mut self, session: &mut Session, link: LinkId, heads: &mut BytesMut) -> Option<usize> {
         let delivery = session.next_delivery;
         session.next_delivery = delivery.wrapping_add(1);
         let mut tag = [0; 16];
@@ -253,9 +253,10 @@ impl Outlet {
             Ready::Message(message) => {
                 if let Some((token, _)) = message.lock {
                     tag = token.0.to_bytes_le();
-                    session.delivered(delivery, link, token);
+                    session.unsettled.add(delivery, link, token);
                 }
-                let payload = delivery::payload(&message, For::Receiver).unwrap_or_else(|malformed| {
+                let payload = delivery::payload(&message, For::Receiver, heads).unwrap_or_else(|malformed| {
+                    heads.clear();
                     // Only a message that no door of ours let in: the client sees at least that it is there.
                     let mut body = BytesMut::from(&[0, 0x53, 0x77][..]);
                     encode::string(

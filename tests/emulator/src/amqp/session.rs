@@ -1,6 +1,6 @@
 //! Sessions: windows, and what they share between their links.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use bytes::BytesMut;
 
@@ -9,11 +9,8 @@ use super::error::Error;
 use super::frame::{self, Kind};
 use super::link::LinkId;
 use super::performative::{Begin, Flow, Role};
+use super::unsettled::Unsettled;
 use super::value::Value;
-use crate::model::LockToken;
-
-/// Deliveries of a session that a client may leave unsettled and still settle.
-const MOST_UNSETTLED: usize = 100_000;
 
 /// What a handle stands for.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +36,7 @@ pub(super) struct Session {
     pub(super) remote_window: u32,
     pub(super) next_delivery: u32,
     /// Deliveries that the client hasn't settled.
-    pub(super) unsettled: BTreeMap<u32, (LinkId, LockToken)>,
+    pub(super) unsettled: Unsettled,
     /// Links that wait for the client's window.
     pub(super) stuck: Vec<LinkId>,
     /// Deliveries that were accepted and whose disposition waits for those behind them.
@@ -71,7 +68,7 @@ impl Session {
             next_outgoing_id: 0,
             remote_window: begin.incoming_window,
             next_delivery: 0,
-            unsettled: BTreeMap::new(),
+            unsettled: Unsettled::default(),
             stuck: Vec::new(),
             accepted: None,
         }
@@ -188,33 +185,11 @@ impl Session {
         open.close(out);
     }
 
-    /// A delivery that the client is to settle.
-    pub(super) fn delivered(&mut self, delivery: u32, link: LinkId, token: LockToken) {
-        self.unsettled.insert(delivery, (link, token));
-        if self.unsettled.len() > MOST_UNSETTLED {
-            // Its lock is long over by then.
-            self.unsettled.pop_first();
-        }
-    }
-
     /// A link waits for the client's window.
     pub(super) fn wait(&mut self, link: LinkId) {
         if !self.stuck.contains(&link) {
             self.stuck.push(link);
         }
-    }
-
-    /// Takes the unsettled deliveries of a range, which may go over the end of the numbers, in order.
-    pub(super) fn take(&mut self, first: u32, last: u32) -> Vec<(u32, LinkId, LockToken)> {
-        let ids: Vec<u32> = if first <= last {
-            self.unsettled.range(first..=last).map(|(id, _)| *id).collect()
-        } else {
-            let ids = self.unsettled.range(first..).chain(self.unsettled.range(..=last));
-            ids.map(|(id, _)| *id).collect()
-        };
-        ids.into_iter()
-            .filter_map(|id| self.unsettled.remove(&id).map(|(link, token)| (id, link, token)))
-            .collect()
     }
 
     pub(super) fn detach(&mut self, out: &mut BytesMut, handle: u32, closed: bool, error: Option<&Error>) {

@@ -25,7 +25,7 @@ impl Connection {
         }
         let Some(session) = self.sessions.get_mut(&channel) else { return Ok(()) };
         let id = session.id;
-        let taken = session.take(disposition.first, disposition.last);
+        let taken = session.unsettled.take(disposition.first, disposition.last);
         if taken.is_empty() {
             if !disposition.settled {
                 let lost = Fault::new(

@@ -7,16 +7,16 @@ use uuid::Uuid;
 
 use crate::model::{Delivery, Input, LockToken, Message, MessageState, Output, ReceiveMode, Time};
 
-/// Always the same message, under another token each time.
+/// The same messages over and over, under another token each time.
 #[derive(Debug)]
 pub(super) struct Discard {
-    message: Arc<Message>,
+    messages: Vec<Arc<Message>>,
     deliveries: AtomicU64,
 }
 
 impl Discard {
-    pub(super) fn new(message: Message) -> Self {
-        Self { message: Arc::new(message), deliveries: AtomicU64::new(0) }
+    pub(super) fn new(messages: Vec<Message>) -> Self {
+        Self { messages: messages.into_iter().map(Arc::new).collect(), deliveries: AtomicU64::new(0) }
     }
 
     /// None is the model's to answer.
@@ -26,17 +26,18 @@ impl Discard {
             Input::Receive { max, mode, .. } => {
                 let first = self.deliveries.fetch_add((*max).into(), Ordering::Relaxed);
                 let numbers = first..first + u64::from(*max);
-                Output::Received(numbers.map(|number| self.deliver(number, *mode)).collect())
+                Output::Received(numbers.filter_map(|number| self.deliver(number, *mode)).collect())
             }
             Input::Settle { tokens, .. } => Output::Settled(vec![Ok(()); tokens.len()]),
             _ => return None,
         })
     }
 
-    fn deliver(&self, number: u64, mode: ReceiveMode) -> Delivery {
+    fn deliver(&self, number: u64, mode: ReceiveMode) -> Option<Delivery> {
+        let index = usize::try_from(number).unwrap_or_default().checked_rem(self.messages.len())?;
         let token = LockToken(Uuid::from_u64_pair(1, number));
-        Delivery {
-            message: Arc::clone(&self.message),
+        Some(Delivery {
+            message: Arc::clone(&self.messages[index]),
             sequence_number: 0,
             enqueued_sequence_number: None,
             enqueued_time: Time(0),
@@ -45,6 +46,6 @@ impl Discard {
             state: MessageState::Active,
             dead_letter_source: None,
             lock: (mode == ReceiveMode::PeekLock).then_some((token, Time::NEVER)),
-        }
+        })
     }
 }

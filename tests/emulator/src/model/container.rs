@@ -4,6 +4,7 @@
 //! out, lets it change, and puts it where it belongs then.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,9 @@ use super::{Delivery, LockToken, Message, MessageState, ReceiverId, Time};
 const OVERHEAD: u64 = 256;
 /// The same for an application property.
 const PROPERTY: u64 = 100;
+
+/// 2⁶⁴ / the golden ratio, odd.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// A message that waits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,7 +71,8 @@ enum Line {
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Container {
-    messages: BTreeMap<i64, Stored>,
+    /// Boxed, so that the tree moves little when the first ones go.
+    messages: BTreeMap<i64, Box<Stored>>,
     indexes: Indexes,
     bytes: u64,
 }
@@ -75,10 +80,28 @@ pub(super) struct Container {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Indexes {
     line: Line,
-    tokens: HashMap<LockToken, i64>,
+    tokens: HashMap<LockToken, i64, TokenHash>,
     scheduled: BTreeSet<(Time, i64)>,
     /// When messages expire that nobody holds.
     expiries: BTreeSet<(Time, i64)>,
+}
+
+/// Tokens are made here and differ in their last eight bytes as hashes do: nobody can choose them to collide.
+#[derive(Clone, Copy, Debug, Default)]
+struct TokenHasher(u64);
+
+type TokenHash = BuildHasherDefault<TokenHasher>;
+
+impl Hasher for TokenHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(last) = bytes.last_chunk() {
+            self.0 = u64::from_be_bytes(*last).wrapping_mul(SPREAD);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl Container {
@@ -88,8 +111,12 @@ impl Container {
         } else {
             Line::Plain { ready: BTreeSet::new(), lock_ends: BTreeSet::new() }
         };
-        let indexes =
-            Indexes { line, tokens: HashMap::new(), scheduled: BTreeSet::new(), expiries: BTreeSet::new() };
+        let indexes = Indexes {
+            line,
+            tokens: HashMap::default(),
+            scheduled: BTreeSet::new(),
+            expiries: BTreeSet::new(),
+        };
         Self { messages: BTreeMap::new(), indexes, bytes: 0 }
     }
 
@@ -121,42 +148,59 @@ impl Container {
     }
 
     pub(super) fn get(&self, sequence_number: i64) -> Option<&Stored> {
-        self.messages.get(&sequence_number)
+        self.messages.get(&sequence_number).map(Box::as_ref)
     }
 
     pub(super) fn from(&self, sequence_number: i64) -> impl Iterator<Item = (i64, &Stored)> {
-        self.messages.range(sequence_number..).map(|(number, stored)| (*number, stored))
+        self.messages.range(sequence_number..).map(|(number, stored)| (*number, stored.as_ref()))
     }
 
     pub(super) fn insert(&mut self, sequence_number: i64, stored: Stored) {
         self.bytes += stored.size();
         self.indexes.enter(sequence_number, &stored);
-        self.messages.insert(sequence_number, stored);
+        self.messages.insert(sequence_number, Box::new(stored));
     }
 
     pub(super) fn remove(&mut self, sequence_number: i64) -> Option<Stored> {
         let stored = self.messages.remove(&sequence_number)?;
         self.bytes -= stored.size();
         self.indexes.leave(sequence_number, &stored);
-        Some(stored)
+        Some(*stored)
     }
 
-    /// Changes a message that is there; its session must stay the same.
+    /// Changes what becomes of a message that is there. The message itself must stay the same.
     pub(super) fn change(&mut self, sequence_number: i64, change: impl FnOnce(&mut Stored)) {
         let Some(stored) = self.messages.get_mut(&sequence_number) else {
             return;
         };
         self.indexes.leave(sequence_number, stored);
-        self.bytes -= stored.size();
         change(stored);
-        self.bytes += stored.size();
         self.indexes.enter(sequence_number, stored);
+    }
+
+    /// Locks a message that is there, and shows it then.
+    pub(super) fn lock(&mut self, sequence_number: i64, lock: Lock) -> Option<Delivery> {
+        let stored = self.messages.get_mut(&sequence_number)?;
+        self.indexes.leave(sequence_number, stored);
+        stored.lock = Some(lock);
+        self.indexes.enter(sequence_number, stored);
+        Some(self.indexes.show(sequence_number, stored))
+    }
+
+    /// Changes a message that is there; its session must stay the same.
+    pub(super) fn change_message(&mut self, sequence_number: i64, change: impl FnOnce(&mut Message)) {
+        let Some(stored) = self.messages.get_mut(&sequence_number) else {
+            return;
+        };
+        self.bytes -= stored.size();
+        change(Arc::make_mut(&mut stored.message));
+        self.bytes += stored.size();
     }
 
     /// Whom a token belongs to.
     pub(super) fn by_token(&self, token: LockToken) -> Option<(i64, &Stored)> {
         let number = *self.indexes.tokens.get(&token)?;
-        Some((number, self.messages.get(&number)?))
+        Some((number, self.get(number)?))
     }
 
     /// The first message to receive, in a session or in a line without sessions.
@@ -164,6 +208,14 @@ impl Container {
         match &self.indexes.line {
             Line::Plain { ready, .. } => ready.first().copied(),
             Line::Sessions(sessions) => sessions.get(session?)?.ready.first().copied(),
+        }
+    }
+
+    /// At least as many as there are to receive, in a line without sessions; in a session more seldom.
+    pub(super) fn ready_count(&self) -> usize {
+        match &self.indexes.line {
+            Line::Plain { ready, .. } => ready.len(),
+            Line::Sessions(_) => 0,
         }
     }
 
@@ -225,11 +277,99 @@ impl Container {
 
     /// A message as clients see it.
     pub(super) fn show(&self, sequence_number: i64, stored: &Stored) -> Delivery {
-        let until = |lock: Lock| match (self.sessions(), stored.session()) {
-            (Some(sessions), Some(session)) => {
-                sessions.holder(session).map_or(lock.until, |holder| holder.until)
+        self.indexes.show(sequence_number, stored)
+    }
+}
+
+fn due(times: &BTreeSet<(Time, i64)>, now: Time) -> Option<i64> {
+    times.first().filter(|(time, _)| *time <= now).map(|(_, number)| *number)
+}
+
+impl Indexes {
+    fn enter(&mut self, number: i64, stored: &Stored) {
+        if let Some(lock) = stored.lock {
+            self.tokens.insert(lock.token, number);
+            match &mut self.line {
+                Line::Plain { lock_ends, .. } => {
+                    lock_ends.insert((lock.until, number));
+                }
+                Line::Sessions(sessions) => {
+                    sessions.change(stored.session().unwrap_or_default(), |session| {
+                        session.locked.insert(number)
+                    });
+                }
             }
-            _ => lock.until,
+            return;
+        }
+        match stored.place {
+            Place::Deferred => {}
+            Place::Scheduled(time) => {
+                self.scheduled.insert((time, number));
+            }
+            Place::Ready => {
+                if let Some(expires) = stored.expires {
+                    self.expiries.insert((expires, number));
+                }
+                match &mut self.line {
+                    Line::Plain { ready, .. } => {
+                        ready.insert(number);
+                    }
+                    Line::Sessions(sessions) => {
+                        sessions.change(stored.session().unwrap_or_default(), |session| {
+                            session.ready.insert(number)
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    fn leave(&mut self, number: i64, stored: &Stored) {
+        if let Some(lock) = stored.lock {
+            self.tokens.remove(&lock.token);
+            match &mut self.line {
+                Line::Plain { lock_ends, .. } => {
+                    lock_ends.remove(&(lock.until, number));
+                }
+                Line::Sessions(sessions) => {
+                    sessions.change(stored.session().unwrap_or_default(), |session| {
+                        session.locked.remove(&number)
+                    });
+                }
+            }
+            return;
+        }
+        match stored.place {
+            Place::Deferred => {}
+            Place::Scheduled(time) => {
+                self.scheduled.remove(&(time, number));
+            }
+            Place::Ready => {
+                if let Some(expires) = stored.expires {
+                    self.expiries.remove(&(expires, number));
+                }
+                match &mut self.line {
+                    Line::Plain { ready, .. } => {
+                        ready.remove(&number);
+                    }
+                    Line::Sessions(sessions) => {
+                        sessions.change(stored.session().unwrap_or_default(), |session| {
+                            session.ready.remove(&number)
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    fn show(&self, sequence_number: i64, stored: &Stored) -> Delivery {
+        let until = |lock: Lock| match &self.line {
+            // A session that nobody holds can't have locked messages, but this is not the place to say so.
+            Line::Sessions(sessions) => {
+                let holder = stored.session().and_then(|session| sessions.holder(session));
+                holder.map_or(lock.until, |holder| holder.until)
+            }
+            Line::Plain { .. } => lock.until,
         };
         Delivery {
             message: Arc::clone(&stored.message),
@@ -245,80 +385,6 @@ impl Container {
             },
             dead_letter_source: stored.dead_letter_source.clone(),
             lock: stored.lock.map(|lock| (lock.token, until(lock))),
-        }
-    }
-}
-
-fn due(times: &BTreeSet<(Time, i64)>, now: Time) -> Option<i64> {
-    times.first().filter(|(time, _)| *time <= now).map(|(_, number)| *number)
-}
-
-impl Indexes {
-    fn enter(&mut self, number: i64, stored: &Stored) {
-        if let Some(lock) = stored.lock {
-            self.tokens.insert(lock.token, number);
-            match (&mut self.line, stored.session()) {
-                (Line::Plain { lock_ends, .. }, _) => {
-                    lock_ends.insert((lock.until, number));
-                }
-                (Line::Sessions(sessions), session) => {
-                    sessions.change(session.unwrap_or_default(), |session| session.locked.insert(number));
-                }
-            }
-            return;
-        }
-        match stored.place {
-            Place::Deferred => {}
-            Place::Scheduled(time) => {
-                self.scheduled.insert((time, number));
-            }
-            Place::Ready => {
-                if let Some(expires) = stored.expires {
-                    self.expiries.insert((expires, number));
-                }
-                match (&mut self.line, stored.session()) {
-                    (Line::Plain { ready, .. }, _) => {
-                        ready.insert(number);
-                    }
-                    (Line::Sessions(sessions), session) => {
-                        sessions.change(session.unwrap_or_default(), |session| session.ready.insert(number));
-                    }
-                }
-            }
-        }
-    }
-
-    fn leave(&mut self, number: i64, stored: &Stored) {
-        if let Some(lock) = stored.lock {
-            self.tokens.remove(&lock.token);
-            match (&mut self.line, stored.session()) {
-                (Line::Plain { lock_ends, .. }, _) => {
-                    lock_ends.remove(&(lock.until, number));
-                }
-                (Line::Sessions(sessions), session) => {
-                    sessions.change(session.unwrap_or_default(), |session| session.locked.remove(&number));
-                }
-            }
-            return;
-        }
-        match stored.place {
-            Place::Deferred => {}
-            Place::Scheduled(time) => {
-                self.scheduled.remove(&(time, number));
-            }
-            Place::Ready => {
-                if let Some(expires) = stored.expires {
-                    self.expiries.remove(&(expires, number));
-                }
-                match (&mut self.line, stored.session()) {
-                    (Line::Plain { ready, .. }, _) => {
-                        ready.remove(&number);
-                    }
-                    (Line::Sessions(sessions), session) => {
-                        sessions.change(session.unwrap_or_default(), |session| session.ready.remove(&number));
-                    }
-                }
-            }
         }
     }
 }

@@ -240,7 +240,7 @@ impl Model {
             self.busy.remove(&path);
             self.receivers.retain(|_, open| open.entity.entity() != path);
             for sub in [SubQueue::Main, SubQueue::DeadLetter, SubQueue::TransferDeadLetter] {
-                turn.wake(path.with(sub));
+                turn.wake(&path.with(sub));
             }
             turn.mark(&path);
         }

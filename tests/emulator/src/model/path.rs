@@ -171,7 +171,8 @@ impl fmt::Debug for EntityPath {
 
 impl PartialEq for EntityPath {
     fn eq(&self, other: &Self) -> bool {
-        self.sub == other.sub && self.key == other.key
+        // Most often it is a clone.
+        self.sub == other.sub && (Arc::ptr_eq(&self.key, &other.key) || self.key == other.key)
     }
 }
 

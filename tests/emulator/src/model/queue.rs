@@ -239,7 +239,7 @@ impl Queue {
         } else {
             let stored = self.stored(turn.now, arrival);
             self.main.insert(number, stored);
-            turn.wake(self.path.clone());
+            turn.wake(&self.path);
         }
     }
 
@@ -300,7 +300,7 @@ impl Queue {
         } else {
             // Numbers are free here: a message is either in the main queue or in this one.
             self.dead_letter.insert(number, stored);
-            turn.wake(self.path.with(SubQueue::DeadLetter));
+            turn.wake(&self.path.with(SubQueue::DeadLetter));
         }
     }
 

@@ -111,9 +111,9 @@ impl Turn {
     }
 
     /// Receivers at that entity or sub-queue should look.
-    pub(super) fn wake(&mut self, entity: EntityPath) {
-        if self.woken.last() != Some(&entity) {
-            self.woken.push(entity);
+    pub(super) fn wake(&mut self, entity: &EntityPath) {
+        if self.woken.last() != Some(entity) {
+            self.woken.push(entity.clone());
         }
     }
 

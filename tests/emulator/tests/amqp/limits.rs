@@ -10,16 +10,16 @@ use super::client::{CLOSE, DETACH, DISPOSITION, FLOW, OPEN, TRANSFER, frame, per
 use super::emulator::Emulator;
 use super::values::{code, data, flow, source, target};
 
-const SOON: Duration = Duration::from_millis(60);
+const SOON: Duration = Duration::from_millis(150);
 
 #[tokio::test]
 async fn a_silent_client_is_sent_away_and_one_that_says_nothing_isnt() {
-    let emulator = Emulator::limited(Limits { idle: SOON, ..Limits::default() }).await;
+    let emulator = Emulator::limited(Limits { idle: SOON * 6, ..Limits::default() }).await;
+    let begun = Instant::now();
     let mut silent = emulator.begin().await;
     let mut alive = emulator.begin().await;
-    let begun = Instant::now();
     // Two intervals of what was told are silence; an empty frame in between is not.
-    let mut ticks = tokio::time::interval(SOON / 2);
+    let mut ticks = tokio::time::interval(SOON);
     let closed = async {
         loop {
             tokio::select! {
@@ -29,7 +29,7 @@ async fn a_silent_client_is_sent_away_and_one_that_says_nothing_isnt() {
         }
     };
     assert_eq!(closed.await.condition(), "amqp:resource-limit-exceeded");
-    assert!(begun.elapsed() >= SOON * 2);
+    assert!(begun.elapsed() >= SOON * 12);
     alive.attach_sender(0, "q").await;
     alive.transfer(0, 0, &data(b"x")).await;
     assert_eq!(code(&alive.expect(DISPOSITION).await.fields[4]), 0x24);
@@ -40,15 +40,15 @@ async fn a_client_that_wants_it_hears_of_us_often_enough() {
     let emulator = Emulator::start().await;
     let mut client = emulator.connect().await;
     client.greet().await;
-    let open = client.open_with(Value::Null, Value::Uint(400)).await;
+    let open = client.open_with(Value::Null, Value::Uint(2000)).await;
     assert_eq!(open.code, OPEN);
     let begun = Instant::now();
-    for _ in 0..4 {
+    for _ in 0..2 {
         assert_eq!(client.read(8).await, frame(0, 0, &[]));
     }
     let took = begun.elapsed();
     // Each in less than its time, and not all at once. The machine may be slow.
-    assert!(took > Duration::from_millis(400) && took < Duration::from_millis(1600), "{took:?}");
+    assert!(took > Duration::from_millis(1000) && took < Duration::from_millis(3600), "{took:?}");
 }
 
 #[tokio::test]
@@ -86,7 +86,7 @@ async fn idle_links_and_connections_without_links_end() {
 
 #[tokio::test]
 async fn a_client_that_stops_reading_is_left_and_others_never_notice() {
-    let limits = Limits { unread: SOON * 4, output: 64 * 1024, ..Limits::default() };
+    let limits = Limits { unread: SOON * 10, output: 64 * 1024, ..Limits::default() };
     let emulator = Emulator::limited(limits).await;
     let body = "x".repeat(200_000);
     for _ in 0..100 {

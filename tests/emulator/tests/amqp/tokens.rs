@@ -176,7 +176,7 @@ async fn links_end_with_their_token_unless_another_came() {
 
 #[tokio::test]
 async fn who_shows_no_token_in_time_is_sent_away() {
-    let emulator = checking(Limits { authorization: Duration::from_millis(60), ..Limits::default() }).await;
+    let emulator = checking(Limits { authorization: Duration::from_millis(500), ..Limits::default() }).await;
     let mut client = emulator.begin().await;
     cbs(&mut client).await;
     assert_eq!(put(&mut client, "sb://localhost/q", "nonsense").await, 401);

@@ -23,7 +23,7 @@ impl Caller {
 }
 
 fn encoded(delivery: &Delivery, with_body: bool) -> Result<Value, Fault> {
-    let payload = delivery::payload(delivery, For::Answer)
+    let payload = delivery::payload(delivery, For::Answer, &mut BytesMut::new())
         .map_err(|malformed| Fault::new(Condition::InternalError, malformed.0))?;
     let mut bytes = BytesMut::with_capacity(payload.len());
     payload.write(&mut bytes, 0, if with_body { payload.len() } else { payload.head_len() });

@@ -72,7 +72,8 @@ impl Queue {
         max: u32,
     ) -> Result<Vec<Delivery>, Fault> {
         self.check_caller(caller)?;
-        let mut deliveries = Vec::new();
+        let there = self.container(caller.sub).ready_count();
+        let mut deliveries = Vec::with_capacity(there.min(max as usize));
         while deliveries.len() < max as usize {
             let Some(number) = self.container(caller.sub).first_ready(caller.session) else {
                 break;
@@ -129,10 +130,7 @@ impl Queue {
         };
         let container = self.container_mut(caller.sub);
         match mode {
-            ReceiveMode::PeekLock => {
-                container.change(number, |stored| stored.lock = Some(lock));
-                container.get(number).map(|stored| container.show(number, stored))
-            }
+            ReceiveMode::PeekLock => container.lock(number, lock),
             ReceiveMode::ReceiveAndDelete => {
                 let stored = container.remove(number)?;
                 Some(container.show(number, &stored))
@@ -313,7 +311,7 @@ impl Queue {
             sessions.change(id, |session| session.holder = None);
         }
         turn.mark(&self.path);
-        turn.wake(self.path.clone());
+        turn.wake(&self.path);
     }
 }
 

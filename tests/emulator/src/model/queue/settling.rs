@@ -1,7 +1,5 @@
 //! What becomes of locked messages.
 
-use std::sync::Arc;
-
 use super::super::container::Place;
 use super::super::turn::Turn;
 use super::receiving::{Caller, holder};
@@ -86,8 +84,7 @@ impl Queue {
         if modify.is_empty() {
             return;
         }
-        self.container_mut(sub).change(number, |stored| {
-            let message = Arc::make_mut(&mut stored.message);
+        self.container_mut(sub).change_message(number, |message| {
             for (name, value) in modify {
                 message.set_application(name, Some(value.clone()));
             }
@@ -108,7 +105,7 @@ impl Queue {
             let text = format!("Message could not be consumed after {most} delivery attempts.");
             self.dead_letter(turn, number, &Reason::new("MaxDeliveryCountExceeded", text));
         } else {
-            turn.wake(self.path.with(sub));
+            turn.wake(&self.path.with(sub));
         }
     }
 
