@@ -163,6 +163,9 @@ impl<DB: Storage> Core<DB> {
 
     /// Why no handler may start on a row at all.
     fn refusal(&self, row: &InboxRow) -> Option<String> {
+        if let Some(reason) = &row.unreadable {
+            return Some(format!("the row can't be read: {reason}"));
+        }
         if row.expired {
             return Some("expired".to_owned());
         }

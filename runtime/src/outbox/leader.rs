@@ -200,8 +200,8 @@ impl<'a, DB: Storage> Leader<'a, DB> {
         self.due_after = due.last().filter(|_| full(&due)).map_or(0, |row| row.seq);
         let more = !self.at_end || full(&due);
         for rows in [page, due] {
-            let expired = self.plan.add(rows, &self.relay.default_topic, now);
-            self.unfinished.dead.extend(expired.into_iter().map(|id| (id, "expired".to_owned())));
+            let ended = self.plan.add(rows, &self.relay.default_topic, now);
+            self.unfinished.dead.extend(ended);
         }
         Ok(more)
     }

@@ -40,17 +40,23 @@ impl Planned {
 
 impl Plan {
     /// Takes rows in, unless they are in memory already or their topic is held; rows whose topic is NULL get the
-    /// relay's default. Returns the ids of those that have expired.
-    pub(crate) fn add(&mut self, rows: Vec<OutboxRow>, default_topic: &str, now: Instant) -> Vec<EventId> {
-        let mut expired = Vec::new();
+    /// relay's default. Returns the ids of those that can't be sent any more, and why.
+    pub(crate) fn add(
+        &mut self,
+        rows: Vec<OutboxRow>,
+        default_topic: &str,
+        now: Instant,
+    ) -> Vec<(EventId, String)> {
+        let mut ended = Vec::new();
         for mut row in rows {
             if self.known.contains_key(&row.envelope.id) {
                 continue;
             }
-            if row.expired {
+            let expired = || row.expired.then(|| "expired".to_owned());
+            if let Some(reason) = row.unreadable.take().or_else(expired) {
                 // A session's earlier event under way comes first; the row is read again.
                 if !row.envelope.session_id.as_ref().is_some_and(|session| self.busy.contains(session)) {
-                    expired.push(row.envelope.id);
+                    ended.push((row.envelope.id, reason));
                 }
                 continue;
             }
@@ -69,7 +75,7 @@ impl Plan {
             self.waiting_bytes += row.envelope.encoded_size();
             self.waiting.push_back(row);
         }
-        expired
+        ended
     }
 
     /// The rows that reading again would bring for nothing.

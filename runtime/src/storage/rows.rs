@@ -68,13 +68,22 @@ pub struct OutboxRow {
     pub envelope: Envelope,
     /// Whether its time to live is over, by the database's clock.
     pub expired: bool,
+    /// Why it can't be read: something else has written to the table. The envelope has what could be.
+    pub unreadable: Option<String>,
 }
 
 impl OutboxRow {
     /// A row as an adapter read it.
     #[must_use]
     pub const fn new(seq: i64, envelope: Envelope, expired: bool) -> Self {
-        Self { seq, envelope, expired }
+        Self { seq, envelope, expired, unreadable: None }
+    }
+
+    /// A row of which only this could be read, and why.
+    #[must_use]
+    pub fn unreadable(seq: i64, id: EventId, session_id: Option<String>, reason: String) -> Self {
+        let envelope = Envelope { session_id, ..Envelope::new(id, "(unreadable)", "") };
+        Self { unreadable: Some(reason), ..Self::new(seq, envelope, false) }
     }
 }
 
@@ -274,13 +283,32 @@ pub struct InboxRow {
     pub age: Option<Duration>,
     /// When it was received, by the database's clock.
     pub received_at: SystemTime,
+    /// Why it can't be read: something else has written to the table. The event has what could be.
+    pub unreadable: Option<String>,
 }
 
 impl InboxRow {
     /// A row as an adapter read it.
     #[must_use]
     pub const fn new(seq: i64, event: IncomingEvent, received_at: SystemTime) -> Self {
-        Self { seq, event, attempts: 0, due_in: Duration::ZERO, expired: false, age: None, received_at }
+        Self {
+            seq,
+            event,
+            attempts: 0,
+            due_in: Duration::ZERO,
+            expired: false,
+            age: None,
+            received_at,
+            unreadable: None,
+        }
+    }
+
+    /// A row of which only this could be read, and why.
+    #[must_use]
+    pub fn unreadable(seq: i64, id: EventId, session_id: Option<String>, reason: String) -> Self {
+        let event =
+            IncomingEvent { session_id, ..IncomingEvent::new(id, "(unreadable)", Body::Text(String::new())) };
+        Self { unreadable: Some(reason), ..Self::new(seq, event, SystemTime::UNIX_EPOCH) }
     }
 }
 

@@ -7,7 +7,7 @@
 //! | 1, 6 | `rule_06_…`, `outbox_relay::order`, `instances::freezing::a_thousand_sessions_…` |
 //! | 2 | `rule_02_…`, `storage_postgres::horizons` (both tables), `storage_mysql` |
 //! | 3, 4 | `rule_03_…`, `rule_04_…`, `conformance::attempts` |
-//! | 5 | `rule_05_…` (two), `conformance::inbox::{blocked_sessions_hide_no_other, rows_dealt_with_are_left_out}` |
+//! | 5 | `rule_05_…` (three), `conformance::inbox::{blocked_sessions_hide_no_other, rows_dealt_with_are_left_out}` |
 //! | 7 | nothing to check before a broker without sessions |
 //! | 8, 9 | `rule_09_…` (five), `conformance::guard`, `guard`, `storage_mysql::guarded`, `storage_postgres::transactions` |
 //! | 10 | `rule_10_…`, `instances::freezing::an_instance_that_is_frozen_inside_its_handler_…` |
@@ -233,6 +233,7 @@ macro_rules! rules {
         $crate::rules! { @cases ($fixture)
             order: rule_02_a_late_commit_is_sent_before_what_its_session_published_after_it,
                 rule_05_a_blocked_session_hides_nobody, rule_05_waiting_rows_hide_nobody,
+                rule_05_a_row_that_cannot_be_read_hides_nobody,
                 rule_06_a_session_is_sent_in_order;
             holding: rule_03_a_held_row_blocks_its_session_alone, rule_04_a_zombie_that_commits_is_believed,
                 rule_10_an_endless_statement_is_ended, rule_28_a_users_pool_of_one_is_enough;

@@ -4,6 +4,7 @@ use distributed_events::DistributedEvent;
 use distributed_events::storage::Storage;
 
 use super::{Rig, Shared, Step, beside, beside_session, step};
+use crate::eventually::eventually;
 
 /// T1 takes the first number and stays open, the second commits and is sent, T1 commits, and then its session publishes
 /// again: a reader whose position had passed the gap would send that before T1's.
@@ -44,6 +45,28 @@ pub async fn rule_05_a_blocked_session_hides_nobody<F: Shared>() {
     })
     .await;
     assert_eq!(rig.attempts(0).iter().filter(|attempt| **attempt == 1).count(), 2, "0 of each session, once");
+}
+
+/// Something else has written to the tables, on either way of an event.
+pub async fn rule_05_a_row_that_cannot_be_read_hides_nobody<F: Shared>() {
+    let rig = Rig::<F>::new().await;
+    rig.receive(&[step("s", 1), step("t", 1), step("s", 2)]).await;
+    rig.publish(&[step("u", 1), step("v", 1), step("u", 2)]).await;
+    for (table, session) in [("inbox", "s"), ("outbox", "u")] {
+        let mut conn = rig.fixture.conn().await;
+        let first = format!("SELECT min(seq) FROM {table} WHERE session_id = '{session}'");
+        let seq = F::numbers(&mut conn, &first).await[0];
+        rig.fixture.execute(&format!("UPDATE {table} SET headers = '{{' WHERE seq = {seq}")).await;
+    }
+    beside(&rig.bus(), async {
+        for (session, steps) in [("t", 1), ("s", 2), ("v", 1), ("u", 2)] {
+            rig.has(Some(session), &[steps]).await;
+        }
+        rig.rows(1, "dead", 0, "be read: EOF").await;
+        let sql = "SELECT count(*) FROM outbox WHERE status = 'dead' AND last_error LIKE '%EOF%'";
+        eventually("it is dead", || rig.fixture.number(sql), |count| *count == 1).await;
+    })
+    .await;
 }
 
 /// More rows than any page has that wait without a session.

@@ -194,7 +194,19 @@ pub(super) fn corrupt(table: &'static str, reason: &dyn std::fmt::Display) -> St
     StorageError::Corrupt { table, reason: reason.to_string() }
 }
 
+/// What something else has written to the table must not hide the rows beside it (rule 5).
 pub(super) fn outbox_row(row: &MySqlRow) -> Result<OutboxRow, StorageError> {
+    match whole_outbox_row(row) {
+        Err(StorageError::Corrupt { reason, .. }) => {
+            let row = Reader::new(row, "outbox");
+            let session_id = row.get("session_id").ok().flatten();
+            Ok(OutboxRow::unreadable(row.get("seq")?, row.id()?, session_id, reason))
+        }
+        read => read,
+    }
+}
+
+fn whole_outbox_row(row: &MySqlRow) -> Result<OutboxRow, StorageError> {
     let row = Reader::new(row, "outbox");
     let envelope = Envelope {
         version: row.number("event_version")?,
@@ -212,7 +224,19 @@ pub(super) fn outbox_row(row: &MySqlRow) -> Result<OutboxRow, StorageError> {
     Ok(OutboxRow::new(row.get("seq")?, envelope, row.get::<i64>("expired")? != 0))
 }
 
+/// The same for the inbox.
 pub(super) fn inbox_row(row: &MySqlRow) -> Result<InboxRow, StorageError> {
+    match whole_inbox_row(row) {
+        Err(StorageError::Corrupt { reason, .. }) => {
+            let row = Reader::new(row, "inbox");
+            let session_id = row.get("session_id").ok().flatten();
+            Ok(InboxRow::unreadable(row.get("seq")?, row.id()?, session_id, reason))
+        }
+        read => read,
+    }
+}
+
+fn whole_inbox_row(row: &MySqlRow) -> Result<InboxRow, StorageError> {
     let row = Reader::new(row, "inbox");
     // A dead row whose body the database refused has none when it is requeued.
     let body = match row.get::<Option<String>>("event_data")? {
