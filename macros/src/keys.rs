@@ -108,6 +108,36 @@ pub(crate) fn text(key: &Ident, input: ParseStream<'_>, example: &str, max: usiz
     Ok(text)
 }
 
+/// What Service Bus would not take in the name of a topic or subscription. Its rules are kept with every broker, so that a
+/// service can move there; the bus checks names that are no literals when it is built.
+pub(crate) fn entity(key: &str, text: &LitStr, slashes: bool) -> syn::Result<()> {
+    let name = text.value();
+    let refuse = |problem: String| Err(syn::Error::new(text.span(), problem));
+    let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c) || slashes && c == '/';
+    if let Some(c) = name.chars().find(|&c| !allowed(c)) {
+        let accepted = if slashes { "`.`, `-`, `_` and `/`" } else { "`.`, `-` and `_`" };
+        return refuse(format!(
+            "`{key}` has a {c:?} in it, and Service Bus takes letters and digits of ASCII, {accepted}: choose another name"
+        ));
+    }
+    if name.split('/').any(|part| part.eq_ignore_ascii_case("subscriptions")) && slashes {
+        return refuse(format!(
+            "`{key}` has a part `subscriptions`, by which Service Bus tells subscriptions from topics: choose another name"
+        ));
+    }
+    if name.contains("//") || !name.starts_with(alphanumeric) || !name.ends_with(alphanumeric) {
+        let within = if slashes { ", and have no two slashes in a row" } else { "" };
+        return refuse(format!(
+            "`{key}` must begin and end with a letter or a digit{within}: choose another name"
+        ));
+    }
+    Ok(())
+}
+
+fn alphanumeric(c: char) -> bool {
+    c.is_ascii_alphanumeric()
+}
+
 /// `= number`, at least `least`.
 pub(crate) fn number<T>(key: &Ident, input: ParseStream<'_>, example: &str, least: T) -> syn::Result<T>
 where

@@ -5,6 +5,7 @@ mod checks;
 mod hints;
 mod housekeeping;
 mod running;
+mod topology;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -16,6 +17,7 @@ use sqlx::{Pool, Transaction};
 
 use self::builder::BusBuilder;
 use crate::broker::{Broker, SendError};
+use crate::inbox::bind::EventShape;
 use crate::inbox::handler::States;
 use crate::inbox::route::Routes;
 use crate::inbox::settings::InboxSettings;
@@ -46,6 +48,7 @@ pub(crate) struct Inner<DB: Storage> {
     outbox: OutboxSettings,
     inbox: InboxSettings,
     subscriptions: Vec<Served<DB>>,
+    published: Vec<EventShape>,
     states: States,
     ignores_unknown: HashSet<String>,
     shutdown_deadline: Duration,

@@ -81,6 +81,7 @@ mod watermark;
 mod lease;
 pub mod shutdown;
 pub mod telemetry;
+pub mod topology;
 mod wake;
 #[cfg(feature = "__crash-points")]
 #[doc(hidden)]
@@ -106,7 +107,7 @@ pub use broker::Broker;
 #[cfg(feature = "local")]
 pub use broker::local::LocalBroker;
 #[cfg(feature = "service-bus")]
-pub use broker::service_bus::{ServiceBus, ServiceBusConfigError, SharedKey};
+pub use broker::service_bus::{ServiceBus, ServiceBusConfigError, SharedKey, TopologyError};
 pub use bus::builder::BusBuilder;
 pub use bus::{BusError, EventBus};
 pub use context::{Correlation, EventContext};

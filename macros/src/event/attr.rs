@@ -72,7 +72,11 @@ impl Keys {
     ) -> syn::Result<bool> {
         match key.to_string().as_str() {
             "name" => self.name = Some(keys::text(key, input, "service.what-happened", 128)?),
-            "topic" => self.topic = Some(keys::text(key, input, "orders", 128)?),
+            "topic" => {
+                let topic = keys::text(key, input, "orders", 128)?;
+                errors.ok(keys::entity("topic", &topic, true));
+                self.topic = Some(topic);
+            }
             "lane" => self.lane = Some(keys::text(key, input, "critical", 128)?),
             "alias" => {
                 let alias = keys::text(key, input, "old.name", 128)?;

@@ -13,6 +13,7 @@ use futures_util::future::BoxFuture;
 
 use crate::envelope::{Envelope, EventId};
 use crate::storage::InboxStore;
+use crate::topology::{Takes, Topology};
 
 /// What carries events from one service's outbox to other services' inboxes.
 ///
@@ -64,13 +65,22 @@ pub struct Service {
     pub store: Arc<dyn InboxStore>,
     /// The subscriptions that it serves.
     pub subscriptions: Vec<Subscription>,
+    /// The topics that it publishes to, as far as it told.
+    pub topics: Vec<String>,
 }
 
 impl Service {
     /// A service with these subscriptions.
     #[must_use]
     pub fn new(store: Arc<dyn InboxStore>, subscriptions: Vec<Subscription>) -> Self {
-        Self { store, subscriptions }
+        Self { store, subscriptions, topics: Vec::new() }
+    }
+
+    /// The same, publishing to these topics.
+    #[must_use]
+    pub fn publishing(mut self, topics: Vec<String>) -> Self {
+        self.topics = topics;
+        self
     }
 }
 
@@ -86,13 +96,15 @@ pub struct Subscription {
     pub events: Vec<String>,
     /// Whether it keeps the order of its events' sessions: one of them has a session, and no handler is `unordered`.
     pub ordered: bool,
+    /// Whether it takes every event of the topic, and ignores those that nobody handles.
+    pub everything: bool,
 }
 
 impl Subscription {
     /// A subscription on a topic.
     #[must_use]
     pub const fn new(topic: String, name: String, events: Vec<String>) -> Self {
-        Self { topic, name, events, ordered: false }
+        Self { topic, name, events, ordered: false, everything: false }
     }
 
     /// The same, keeping the order of sessions.
@@ -100,6 +112,19 @@ impl Subscription {
     pub const fn ordered(mut self, ordered: bool) -> Self {
         self.ordered = ordered;
         self
+    }
+
+    /// The same, taking every event of the topic.
+    #[must_use]
+    pub const fn everything(mut self, everything: bool) -> Self {
+        self.everything = everything;
+        self
+    }
+
+    /// Adds this subscription to what a broker is to have.
+    pub(crate) fn describe(&self, topology: &mut Topology) {
+        let takes = if self.everything { Takes::Everything } else { Takes::Events(self.events.clone()) };
+        topology.subscribe(&self.topic, &self.name, takes, self.ordered);
     }
 }
 

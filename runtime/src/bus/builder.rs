@@ -189,14 +189,15 @@ impl<DB: Storage> BusBuilder<DB> {
         self
     }
 
-    /// Names an event that this service publishes and does not handle, so that its lane and topic are checked.
+    /// Names an event that this service publishes and does not handle, so that its lane and topic are checked, and its
+    /// topic is part of [`EventBus::topology`].
     pub fn publishes<E: DistributedEvent>(mut self) -> Self {
         self.published.push(EventShape::of::<E>());
         self
     }
 
     /// Lets a subscription ignore events that nobody handles, instead of keeping them dead; for subscriptions that
-    /// take every event of a topic. Each ignored name is logged once.
+    /// take every event of a topic, as this one then does in [`EventBus::topology`]. Each ignored name is logged once.
     pub fn ignore_unknown_events(mut self, subscription: impl Into<String>) -> Self {
         self.ignores_unknown.insert(subscription.into());
         self

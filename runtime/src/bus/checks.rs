@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::builder::BusBuilder;
-use super::{BusError, EventBus, Inner, Lane, Served};
+use super::{BusError, EventBus, Inner, Served};
 use crate::broker::{Service, Subscription};
 use crate::inbox::bind::{BoundHandler, EventShape};
 use crate::inbox::route::Routes;
 use crate::storage::{PoolInbox, PoolSettings, Storage};
+use crate::topology::{subscription_problem, topic_problem};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -51,6 +52,7 @@ pub(super) fn build<DB: Storage>(mut builder: BusBuilder<DB>) -> Result<EventBus
         outbox: builder.outbox,
         inbox: builder.inbox,
         subscriptions,
+        published: builder.published,
         states: builder.states,
         ignores_unknown: builder.ignores_unknown,
         shutdown_deadline: builder.shutdown_deadline,
@@ -62,10 +64,9 @@ pub(super) fn build<DB: Storage>(mut builder: BusBuilder<DB>) -> Result<EventBus
     for lane in &inner.lanes {
         // Lanes with one broker, or with local ones, which all record in the same tables, share what they are told: the
         // events of one lane must not replace those of another.
-        let identity = lane.broker.identity();
-        let same = |other: &&Lane| other.broker.identity() == identity;
-        let names: Vec<_> = inner.lanes.iter().filter(same).map(|lane| lane.name.as_str()).collect();
-        lane.broker.attach(Service::new(Arc::clone(&store) as _, inner.subscriptions_on(&names)));
+        let lanes = inner.lanes_of(&lane.broker.identity());
+        let service = Service::new(Arc::clone(&store) as _, inner.subscriptions_on(&lanes));
+        lane.broker.attach(service.publishing(inner.topics_on(&lanes)));
     }
     Ok(EventBus { inner: Arc::new(inner) })
 }
@@ -85,7 +86,10 @@ impl<DB: Storage> Inner<DB> {
         found
             .into_iter()
             .map(|((topic, name), (events, ordered))| {
-                Subscription::new(topic, name, events.into_iter().collect()).ordered(ordered)
+                let everything = self.ignores_unknown.contains(&name);
+                Subscription::new(topic, name, events.into_iter().collect())
+                    .ordered(ordered)
+                    .everything(everything)
             })
             .collect()
     }
@@ -149,12 +153,41 @@ fn check_states<DB: Storage>(builder: &BusBuilder<DB>, problems: &mut Vec<String
 fn check_names<DB: Storage>(builder: &BusBuilder<DB>, problems: &mut Vec<String>) {
     for handler in &builder.handlers {
         let subscription = handler.declaration.settings.subscription();
-        // Service Bus's limit for subscription names, kept everywhere so that a service can move there.
-        if subscription.is_empty() || subscription.chars().count() > 50 || subscription.contains('\0') {
+        // Service Bus's limits for names, kept everywhere so that a service can move there.
+        if let Some(problem) = subscription_problem(subscription) {
             problems.push(format!(
-                "{}: the subscription's name `{}` must have 1 to 50 characters and no NUL",
+                "{}: the subscription's name `{}` {problem}",
                 handler.declaration,
                 subscription.escape_debug()
+            ));
+        }
+    }
+    let default = builder.default_topic.as_str();
+    if let Some(problem) = topic_problem(default) {
+        problems.push(format!("`.default_topic(\"{}\")`: the name {problem}", default.escape_debug()));
+    }
+    let handled = builder.handlers.iter().map(|handler| &handler.event);
+    let events = handled.chain(&builder.published);
+    let topics: BTreeSet<_> = events.filter_map(|event| Some((event.topic?, event.name))).collect();
+    for (topic, event) in &topics {
+        if let Some(problem) = topic_problem(topic) {
+            problems.push(format!("event {event}: the topic's name `{}` {problem}", topic.escape_debug()));
+        }
+    }
+    let topics = topics.iter().map(|(topic, _)| *topic).chain([default]);
+    check_spellings("topics", topics.collect(), problems);
+    let handlers = builder.handlers.iter();
+    let subscriptions = handlers.map(|handler| handler.declaration.settings.subscription());
+    check_spellings("subscriptions", subscriptions.collect(), problems);
+}
+
+/// Service Bus tells no upper from lower case: these would be one there, and two everywhere else.
+fn check_spellings(what: &str, names: BTreeSet<&str>, problems: &mut Vec<String>) {
+    let mut spellings: BTreeMap<String, &str> = BTreeMap::new();
+    for name in names {
+        if let Some(known) = spellings.insert(name.to_lowercase(), name) {
+            problems.push(format!(
+                "the {what} `{known}` and `{name}` differ in upper and lower case alone, which is no difference to Service Bus: write both the same, or rename one"
             ));
         }
     }

@@ -37,6 +37,12 @@ pub enum ServiceBusConfigError {
         /// Which.
         entity: String,
     },
+    /// A management endpoint is no URL, or one without encryption for a namespace that is not the emulator's.
+    #[error(
+        "`{0}` is no endpoint of the management API: write `https://HOST[:PORT]`, or `http://` with \
+         `UseDevelopmentEmulator=true` alone"
+    )]
+    ManagementEndpoint(String),
     /// Certificates that can't be read.
     #[error("the root certificates can't be read: {0}; give them in PEM form")]
     Certificates(String),

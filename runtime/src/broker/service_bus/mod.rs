@@ -5,15 +5,20 @@ mod condition;
 mod connection;
 mod connection_string;
 mod credential;
+mod descriptions;
 mod health;
 mod link;
+mod management;
 mod message;
 mod receiver;
 mod secret;
 mod sender;
 mod stream;
+mod topology;
+mod xml;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +26,7 @@ use futures_util::future::BoxFuture;
 
 pub use connection_string::ServiceBusConfigError;
 pub use credential::{KeySource, SharedKey};
+pub use topology::TopologyError;
 
 use connection::Namespace;
 use connection_string::ConnectionString;
@@ -63,6 +69,9 @@ struct Inner {
     namespace: Arc<Namespace>,
     topics: Mutex<HashMap<String, Arc<TopicSender>>>,
     subscriptions: Mutex<Vec<Subscription>>,
+    /// What its services publish to, and whether its topology is ensured before they start.
+    published: Mutex<BTreeSet<String>>,
+    ensures_topology: AtomicBool,
 }
 
 impl ServiceBus {
@@ -78,6 +87,7 @@ impl ServiceBus {
             encrypted: !parsed.emulator,
             web_socket: false,
             patience: stream::PATIENCE,
+            management: None,
             roots: Vec::new(),
         };
         let keys = Keys::new(SharedKey::from_parts(parsed.key_name, parsed.key));
@@ -102,6 +112,7 @@ impl ServiceBus {
             encrypted: true,
             web_socket: false,
             patience: stream::PATIENCE,
+            management: None,
             roots: Vec::new(),
         };
         Ok(Self::new(endpoint, Credential::Entra(credential)))
@@ -113,6 +124,8 @@ impl ServiceBus {
                 namespace: Arc::new(Namespace::new(endpoint, credential)),
                 topics: Mutex::default(),
                 subscriptions: Mutex::default(),
+                published: Mutex::default(),
+                ensures_topology: AtomicBool::new(false),
             }),
         }
     }
@@ -120,7 +133,10 @@ impl ServiceBus {
     fn changed(&self, change: impl FnOnce(&mut Endpoint)) -> Self {
         let mut endpoint = self.inner.namespace.endpoint.clone();
         change(&mut endpoint);
-        Self::new(endpoint, self.inner.namespace.credential.clone())
+        let changed = Self::new(endpoint, self.inner.namespace.credential.clone());
+        let ensures = self.inner.ensures_topology.load(Ordering::Relaxed);
+        changed.inner.ensures_topology.store(ensures, Ordering::Relaxed);
+        changed
     }
 
     /// Speaks AMQP over WebSockets (port 443 where none is given), for networks that let nothing else out. To be said
@@ -222,6 +238,13 @@ impl Broker for ServiceBus {
     fn attach(&self, service: Service) {
         let mut subscriptions = self.inner.subscriptions.lock().unwrap_or_else(PoisonError::into_inner);
         subscriptions.extend(service.subscriptions);
+        drop(subscriptions);
+        let mut published = self.inner.published.lock().unwrap_or_else(PoisonError::into_inner);
+        published.extend(service.topics);
+    }
+
+    fn open(&self) -> BoxFuture<'_, Result<(), SendError>> {
+        Box::pin(self.ensure_at_start())
     }
 
     fn send<'a>(&'a self, batch: Batch<'a>) -> BoxFuture<'a, Result<(), SendError>> {

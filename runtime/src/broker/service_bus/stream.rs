@@ -32,6 +32,8 @@ pub(super) struct Endpoint {
     pub(super) web_socket: bool,
     /// How long the service may be silent, or take for an answer.
     pub(super) patience: Duration,
+    /// Where the management API is, if not where it usually is: `https://host[:port]`.
+    pub(super) management: Option<String>,
     /// Trusted beside the system's.
     pub(super) roots: Vec<CertificateDer<'static>>,
 }
@@ -85,7 +87,7 @@ impl Endpoint {
         Ok(Box::new(socket.map_err(|error| failed(&error))?))
     }
 
-    fn tls(&self) -> Result<Arc<ClientConfig>, Trouble> {
+    pub(super) fn tls(&self) -> Result<Arc<ClientConfig>, Trouble> {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         roots.add_parsable_certificates(self.roots.iter().cloned());
@@ -96,12 +98,17 @@ impl Endpoint {
                     .to_owned(),
             ));
         }
-        // Named, because a process-wide provider may be missing, or there may be two.
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(Trouble::broken)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Arc::new(config))
+        trusting(roots)
     }
+}
+
+/// TLS that trusts these.
+pub(super) fn trusting(roots: RootCertStore) -> Result<Arc<ClientConfig>, Trouble> {
+    // Named, because a process-wide provider may be missing, or there may be two.
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(Trouble::broken)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
 }

@@ -1,0 +1,12 @@
+#![allow(unused)]
+
+use distributed_events::DistributedEvent;
+use serde::{Deserialize, Serialize};
+
+#[derive(DistributedEvent, Serialize, Deserialize)]
+#[event(topic = "order events?")]
+struct OrderPlaced {
+    order_id: i64,
+}
+
+fn main() {}
