@@ -4,6 +4,8 @@
 mod access;
 #[path = "service_bus/entities.rs"]
 mod entities;
+#[path = "service_bus/identity.rs"]
+mod identity;
 #[path = "service_bus/outages.rs"]
 mod outages;
 #[path = "service_bus/scheduled.rs"]

@@ -291,16 +291,8 @@ impl InboxRow {
     /// A row as an adapter read it.
     #[must_use]
     pub const fn new(seq: i64, event: IncomingEvent, received_at: SystemTime) -> Self {
-        Self {
-            seq,
-            event,
-            attempts: 0,
-            due_in: Duration::ZERO,
-            expired: false,
-            age: None,
-            received_at,
-            unreadable: None,
-        }
+        let due_in = Duration::ZERO;
+        Self { seq, event, attempts: 0, due_in, expired: false, age: None, received_at, unreadable: None }
     }
 
     /// A row of which only this could be read, and why.
