@@ -90,6 +90,30 @@ async fn what_other_buses_send_is_handled_once() {
     );
 }
 
+/// It can't be put into the inbox, so it is kept where it can be looked at, at once and with the reason.
+#[tokio::test]
+async fn what_no_strict_reader_can_read_is_kept_at_the_broker_and_holds_nobody_up() {
+    let emulator = emulator();
+    let database = Database::new().await;
+    let broker = ServiceBus::from_connection_string(&emulator.connection_string()).unwrap();
+    let bus = quick(&database.pool)
+        .broker(broker)
+        .on(HandlerSettings::new("billing"), |event: OrderPlaced, tx, _| {
+            Box::pin(async move { note(tx, &event.order_number.to_string()).await })
+        })
+        .build()
+        .unwrap();
+    let running = Running::start(bus);
+    peer(&emulator, "unreadable");
+    assert_eq!(effects(&database, 1).await, ["2"]);
+    running.stop().await.unwrap();
+    let dead = peer(&emulator, "dead");
+    let mut lines = dead.lines();
+    assert_eq!(lines.next(), Some("Unreadable"), "{dead}");
+    assert!(lines.next().is_some_and(|why| !why.is_empty()), "{dead}");
+    assert_eq!(lines.next(), Some(r#"{"orderNumber":1,"tenantId":null,"note":"Grüße"}"#));
+}
+
 #[tokio::test]
 async fn what_is_sent_has_what_other_readers_look_at() {
     let emulator = emulator();

@@ -1,5 +1,6 @@
 """Plays another bus with Microsoft's SDK: `peer.py CONNECTION send` sends what others send, `peer.py CONNECTION read`
-prints what we have sent, a line of JSON for each message."""
+prints what we have sent, a line of JSON for each message; `unreadable` sends what no strict reader of AMQP can read, and
+`dead` prints why a message was dead-lettered."""
 
 import json
 import sys
@@ -52,6 +53,17 @@ def main(connection, what):
             with client.get_topic_sender("events") as sender:
                 for message in sent_by_others():
                     sender.send_messages(message)
+            return
+        if what == "unreadable":
+            # A property is of a simple type (AMQP 1.0, part 3, 3.2.5).
+            with client.get_topic_sender("events") as sender:
+                sender.send_messages(ServiceBusMessage(order(1), subject=CLR_NAME, application_properties={"list": ["x"]}))
+                sender.send_messages(ServiceBusMessage(order(2), subject=CLR_NAME))
+            return
+        if what == "dead":
+            with client.get_subscription_receiver("events", "billing", sub_queue="deadletter", max_wait_time=5) as receiver:
+                for message in receiver.receive_messages(max_message_count=1, max_wait_time=60):
+                    print(message.dead_letter_reason, message.dead_letter_error_description, str(message), sep="\n")
             return
         with client.get_subscription_receiver("events", "others", max_wait_time=5) as receiver:
             for message in receiver:

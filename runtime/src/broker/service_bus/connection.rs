@@ -54,6 +54,13 @@ pub(super) struct Opened {
     pub(super) health: Health,
 }
 
+impl Opened {
+    /// Ends the session, if its connection still hears.
+    pub(super) async fn end(mut self) {
+        let _gone = self.session.end().await;
+    }
+}
+
 impl Namespace {
     pub(super) fn new(endpoint: Endpoint, credential: Credential) -> Self {
         Self { endpoint, credential, live: Mutex::new(None) }

@@ -3,11 +3,12 @@
 use std::time::{Duration, SystemTime};
 
 use fe2o3_amqp::Receiver;
-use fe2o3_amqp::link::delivery::DeliveryInfo;
+use fe2o3_amqp::link::delivery::{Delivery, DeliveryInfo};
 use fe2o3_amqp::link::receiver::CreditMode;
 use fe2o3_amqp::link::{ReceiverAttachError, RecvError};
-use fe2o3_amqp::session::SessionHandle;
-use fe2o3_amqp::types::definitions::{Fields, ReceiverSettleMode, SenderSettleMode};
+use fe2o3_amqp::types::definitions::{
+    Error as AmqpError, ErrorCondition, Fields, ReceiverSettleMode, SenderSettleMode,
+};
 use fe2o3_amqp::types::messaging::{Body, FilterSet, Source};
 use fe2o3_amqp::types::primitives::{Symbol, Value};
 use futures_util::FutureExt;
@@ -15,13 +16,14 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::condition::{Trouble, said_by_link};
-use super::connection::Namespace;
-use super::health::Health;
+use super::connection::{Namespace, Opened};
 use super::message::{decode, locked_until};
 use crate::broker::Message;
 
 /// The filter by which a session is asked for.
 const SESSION_FILTER: &str = "com.microsoft:session-filter";
+/// How the address of a dead-letter queue ends.
+pub(super) const DEAD_LETTER_QUEUE: &str = "/$DeadLetterQueue";
 /// How long the last messages on their way are waited for when a link is given up.
 const LAST_CALL: Duration = Duration::from_secs(2);
 
@@ -41,10 +43,12 @@ pub(super) enum Command {
 pub(super) enum Report {
     /// A message, and until when it is locked.
     Delivery { info: DeliveryInfo, message: Box<Message>, locked_until: Option<SystemTime> },
-    /// A message that can't be read; it stays where it is.
+    /// A message that can't be read, and was put into the dead-letter queue, or stays there.
     Unreadable { reason: String },
     /// The link is gone.
     Ended(Trouble),
+    /// The link was closed as its owner wished, and its AMQP session can have another.
+    Free(Opened),
 }
 
 /// What to attach to.
@@ -60,15 +64,24 @@ pub(super) enum Wish {
 #[derive(Debug)]
 pub(super) struct Attached {
     receiver: Receiver,
-    session: SessionHandle<()>,
-    health: Health,
+    opened: Opened,
+    /// Of a dead-letter queue, from which nothing can be dead-lettered.
+    dead_letters: bool,
     /// Until when its session is locked, if it has one.
     pub(super) session_locked_until: Option<SystemTime>,
 }
 
-/// Attaches to an entity.
-pub(super) async fn attach(namespace: &Namespace, address: &str, wish: Wish) -> Result<Attached, Trouble> {
-    let mut opened = namespace.session(address).await?;
+/// Attaches to an entity, over an AMQP session that an earlier link to it has left, or over a new one.
+pub(super) async fn attach(
+    namespace: &Namespace,
+    address: &str,
+    wish: Wish,
+    spare: Option<Opened>,
+) -> Result<Attached, Trouble> {
+    let mut opened = match spare.filter(|spare| !spare.health.is_over()) {
+        Some(spare) => spare,
+        None => namespace.session(address).await?,
+    };
     let mut source = Source::builder().address(address);
     let mut properties = Fields::new();
     let mut asked_to_wait = Duration::ZERO;
@@ -104,7 +117,8 @@ pub(super) async fn attach(namespace: &Namespace, address: &str, wish: Wish) -> 
             _ => None,
         }
     });
-    Ok(Attached { receiver, session: opened.session, health: opened.health, session_locked_until })
+    let dead_letters = address.ends_with(DEAD_LETTER_QUEUE);
+    Ok(Attached { receiver, opened, dead_letters, session_locked_until })
 }
 
 /// .NET's ticks: tenths of a microsecond since the year 1.
@@ -119,9 +133,9 @@ impl Attached {
     pub(super) async fn serve(
         mut self,
         mut commands: mpsc::UnboundedReceiver<Command>,
-        reports: impl Fn(Report) -> bool,
+        reports: impl Fn(Report) -> Result<(), Report>,
     ) {
-        let health = self.health.clone();
+        let health = self.opened.health.clone();
         loop {
             tokio::select! {
                 biased;
@@ -137,29 +151,61 @@ impl Attached {
                         None => break,
                     };
                     if let Err(trouble) = done {
-                        reports(Report::Ended(trouble));
+                        let _unheard = reports(Report::Ended(trouble));
                         break;
                     }
                 }
                 received = self.receiver.recv::<Body<Value>>() => {
-                    let (report, ends) = report_of(received);
-                    if !reports(report) || ends {
+                    let report = self.report_of(received).await;
+                    let ends = matches!(report, Report::Ended(_));
+                    if reports(report).is_err() || ends {
                         break;
                     }
                 }
                 () = health.ended() => {
-                    reports(Report::Ended(Trouble::Broken("the connection has ended".to_owned())));
+                    let ended = Trouble::Broken("the connection has ended".to_owned());
+                    let _unheard = reports(Report::Ended(ended));
                     break;
                 }
             }
         }
-        if self.health.is_over() {
+        if health.is_over() {
             return;
         }
         self.give_back_the_rest().await;
         // What nobody has settled is free again at once, and not only when its lock runs out.
-        let _closed = tokio::time::timeout(LAST_CALL, self.receiver.close()).await;
-        let _ended = tokio::time::timeout(LAST_CALL, self.session.end()).await;
+        let closed = tokio::time::timeout(LAST_CALL, self.receiver.close()).await;
+        let opened = match closed {
+            Ok(Ok(())) => match reports(Report::Free(self.opened)) {
+                Err(Report::Free(unwanted)) => unwanted,
+                _ => return,
+            },
+            _ => self.opened,
+        };
+        let _ended = tokio::time::timeout(LAST_CALL, opened.end()).await;
+    }
+
+    async fn report_of(&self, received: Result<Delivery<Body<Value>>, RecvError>) -> Report {
+        match received {
+            Ok(delivery) => {
+                let (info, message) = delivery.into_parts();
+                let locked_until = locked_until(&message);
+                Report::Delivery { info, message: Box::new(decode(message)), locked_until }
+            }
+            Err(RecvError::MessageDecode(error)) => {
+                let reason = error.source.to_string();
+                if !self.dead_letters {
+                    // It would come again and again until it is dead-lettered, with no reason that says why.
+                    let rejected = self.receiver.reject(error.info, unreadable(&reason)).await;
+                    if let Err(ended) = rejected {
+                        return Report::Ended(Trouble::broken(ended));
+                    }
+                }
+                Report::Unreadable { reason }
+            }
+            Err(RecvError::LinkStateError(error)) => Report::Ended(said_by_link(error)),
+            Err(error) => Report::Ended(Trouble::broken(error)),
+        }
     }
 
     /// Back to where they were, as if they had not been delivered: an abandoned message counts a failed delivery.
@@ -179,17 +225,11 @@ impl Attached {
     }
 }
 
-fn report_of(
-    received: Result<fe2o3_amqp::link::delivery::Delivery<Body<Value>>, RecvError>,
-) -> (Report, bool) {
-    match received {
-        Ok(delivery) => {
-            let (info, message) = delivery.into_parts();
-            let locked_until = locked_until(&message);
-            (Report::Delivery { info, message: Box::new(decode(message)), locked_until }, false)
-        }
-        Err(RecvError::MessageDecode(error)) => (Report::Unreadable { reason: format!("{error:?}") }, false),
-        Err(RecvError::LinkStateError(error)) => (Report::Ended(said_by_link(error)), true),
-        Err(error) => (Report::Ended(Trouble::broken(error)), true),
-    }
+/// How Service Bus is asked to dead-letter a message, with a reason (AMQP protocol guide, "com.microsoft:dead-letter").
+fn unreadable(reason: &str) -> AmqpError {
+    let mut info = Fields::new();
+    let text = |text: &str| Value::String(text.to_owned());
+    info.insert(Symbol::from("DeadLetterReason"), text("Unreadable"));
+    info.insert(Symbol::from("DeadLetterErrorDescription"), text(reason));
+    AmqpError::new(ErrorCondition::Custom(Symbol::from("com.microsoft:dead-letter")), reason.to_owned(), info)
 }

@@ -261,7 +261,7 @@ impl Broker for ServiceBus {
         source: &'a Source,
     ) -> BoxFuture<'a, Result<Option<Box<dyn Receiver>>, ReceiveError>> {
         Box::pin(async move {
-            let queue = if source.dead_letter_queue { "/$DeadLetterQueue" } else { "" };
+            let queue = if source.dead_letter_queue { link::DEAD_LETTER_QUEUE } else { "" };
             let address = format!("{}/Subscriptions/{}{queue}", source.topic, source.subscription);
             let namespace = Arc::clone(&self.inner.namespace);
             let receiver =

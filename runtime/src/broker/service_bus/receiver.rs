@@ -12,14 +12,18 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::condition::Trouble;
-use super::connection::Namespace;
+use super::connection::{Namespace, Opened};
 use super::link::{self, Attached, Command, Report, Wish};
 use crate::broker::{Delivery, ReceiveError, Receiver, Source};
 
 /// How many sessions are held at once: as many as there are pseudo-sessions, so that all of them can flow (rule 20).
 const SESSIONS: usize = 32;
+/// How many sessions are asked for at once, as long as there are such: each takes a round trip.
+const ASKED_AT_ONCE: usize = 8;
 /// How long a session without messages is held.
 const IDLE_SESSION: Duration = Duration::from_millis(500);
+/// The same for one that has had messages, while as many are held as can be, and others may wait.
+const IDLE_SESSION_WHEN_FULL: Duration = Duration::from_millis(100);
 /// How long a session is held at most while messages come, so that others get their turn.
 const BUSY_SESSION: Duration = Duration::from_secs(10);
 /// How long Service Bus is to wait for the next free session.
@@ -42,6 +46,10 @@ pub(super) struct SubscriptionReceiver {
     reports: mpsc::UnboundedReceiver<(u64, Report)>,
     reporter: mpsc::UnboundedSender<(u64, Report)>,
     accepting: JoinSet<Result<Attached, Trouble>>,
+    /// How many sessions to ask for at once: more as long as there are some, one when there are none.
+    asked: usize,
+    /// AMQP sessions whose links were closed.
+    spare: Vec<Opened>,
     /// Arrived and not handed out.
     arrived: VecDeque<Delivery>,
     /// Handed out or arrived, and not settled.
@@ -57,6 +65,8 @@ struct Link {
     credit: u32,
     unsettled: usize,
     last_message: Instant,
+    /// Whether a message has come.
+    heard: bool,
     /// When it is to be given back even though messages come.
     until: Option<Instant>,
 }
@@ -85,7 +95,7 @@ impl SubscriptionReceiver {
         address: String,
         advice: String,
     ) -> Result<Self, ReceiveError> {
-        let plain = link::attach(&namespace, &address, Wish::Plain).await;
+        let plain = link::attach(&namespace, &address, Wish::Plain, None).await;
         let (reporter, reports) = mpsc::unbounded_channel();
         let mut receiver = Self {
             namespace,
@@ -97,6 +107,8 @@ impl SubscriptionReceiver {
             reports,
             reporter,
             accepting: JoinSet::new(),
+            asked: 1,
+            spare: Vec::new(),
             arrived: VecDeque::new(),
             unsettled: HashMap::new(),
             next: 0,
@@ -134,29 +146,39 @@ impl SubscriptionReceiver {
                 .unwrap_or(BUSY_SESSION * LOCK_PART);
             now + BUSY_SESSION.min(lock / LOCK_PART)
         });
-        self.links.insert(number, Link { commands, credit: 0, unsettled: 0, last_message: now, until });
+        self.links.insert(
+            number,
+            Link { commands, credit: 0, unsettled: 0, last_message: now, heard: false, until },
+        );
         let reporter = self.reporter.clone();
-        tokio::spawn(attached.serve(told, move |report| reporter.send((number, report)).is_ok()));
+        let report = move |report| reporter.send((number, report)).map_err(|unheard| unheard.0.1);
+        tokio::spawn(attached.serve(told, report));
     }
 
     fn accept_next(&mut self) {
         let (namespace, address) = (Arc::clone(&self.namespace), self.address.clone());
-        self.accepting
-            .spawn(async move { link::attach(&namespace, &address, Wish::NextSession(NEXT_SESSION)).await });
+        let spare = self.spare.pop();
+        self.accepting.spawn(async move {
+            link::attach(&namespace, &address, Wish::NextSession(NEXT_SESSION), spare).await
+        });
+    }
+
+    /// Whether no more sessions can be held.
+    fn is_full(&self) -> bool {
+        self.links.len() >= SESSIONS
     }
 
     /// Lets so many messages come over each link as its turn allows, and gives back sessions whose turn is over.
     fn tend(&mut self, max: u32) {
         let now = Instant::now();
-        let sessions = self.sessions;
+        let (sessions, full) = (self.sessions, self.is_full());
         self.links.retain(|_, link| {
             if !sessions {
                 link.issue(max * 2);
                 return true;
             }
-            let idle = now - link.last_message >= IDLE_SESSION;
             let over = link.until.is_some_and(|until| until <= now);
-            if (idle || over) && link.unsettled == 0 {
+            if (over || link.idle_at(full) <= now) && link.unsettled == 0 {
                 // Its task closes the link when it has lost its owner.
                 return false;
             }
@@ -165,44 +187,45 @@ impl SubscriptionReceiver {
             }
             true
         });
-        if sessions && self.accepting.is_empty() && self.links.len() < SESSIONS {
-            self.accept_next();
+        if sessions {
+            while self.accepting.len() < self.asked && self.links.len() + self.accepting.len() < SESSIONS {
+                self.accept_next();
+            }
         }
     }
 
     /// When a session's turn is to be looked at again.
     fn next_look(&self) -> Option<Instant> {
+        let full = self.is_full();
         self.links
             .values()
             .filter(|link| self.sessions && link.unsettled == 0)
-            .map(|link| {
-                link.until.map_or(Instant::now(), |until| until.min(link.last_message + IDLE_SESSION))
-            })
+            .map(|link| link.until.map_or(Instant::now(), |until| until.min(link.idle_at(full))))
             .min()
     }
 
     fn reported(&mut self, number: u64, report: Report) {
-        let Some(link) = self.links.get_mut(&number) else {
+        match (report, self.links.get_mut(&number)) {
+            (Report::Free(opened), _) => self.spare.push(opened),
             // A session that was given back; what came late goes back with it.
-            return;
-        };
-        match report {
-            Report::Delivery { info, message, locked_until } => {
+            (_, None) => {}
+            (Report::Delivery { info, message, locked_until }, Some(link)) => {
                 link.credit = link.credit.saturating_sub(1);
                 link.unsettled += 1;
                 link.last_message = Instant::now();
+                link.heard = true;
                 self.next += 1;
                 self.unsettled.insert(self.next, Unsettled { link: number, info, locked_until });
                 self.arrived.push_back(Delivery::new(self.next, *message));
             }
-            Report::Unreadable { reason } => {
+            (Report::Unreadable { reason }, Some(link)) => {
                 link.credit = link.credit.saturating_sub(1);
                 tracing::error!(
                     entity = %self.address, %reason,
-                    "a message can't be read and stays where it is: look at it with Service Bus Explorer"
+                    "a message can't be read and is kept in the dead-letter queue: look at it with Service Bus Explorer"
                 );
             }
-            Report::Ended(trouble) => {
+            (Report::Ended(trouble), Some(_)) => {
                 self.links.remove(&number);
                 // Its deliveries are somebody else's again (rule 18).
                 self.unsettled.retain(|_, unsettled| unsettled.link != number);
@@ -217,8 +240,11 @@ impl SubscriptionReceiver {
 
     fn accepted(&mut self, accepted: Result<Attached, Trouble>) {
         match accepted {
-            Ok(attached) => self.serve(attached),
-            Err(trouble) if trouble.is_no_session() => {}
+            Ok(attached) => {
+                self.asked = (self.asked * 2).min(ASKED_AT_ONCE);
+                self.serve(attached);
+            }
+            Err(trouble) if trouble.is_no_session() => self.asked = 1,
             Err(trouble) => self.failure = Some(trouble),
         }
     }
@@ -285,6 +311,12 @@ impl SubscriptionReceiver {
 }
 
 impl Link {
+    /// When its session is idle, if no message comes.
+    fn idle_at(&self, full: bool) -> Instant {
+        let patience = if full && self.heard { IDLE_SESSION_WHEN_FULL } else { IDLE_SESSION };
+        self.last_message + patience
+    }
+
     /// Lets so many messages be on their way, once half of them have come.
     fn issue(&mut self, credit: u32) {
         if self.credit <= credit / 2 {
