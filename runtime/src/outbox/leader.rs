@@ -107,6 +107,8 @@ impl<'a, DB: Storage> Leader<'a, DB> {
             while let Some(ended) = self.in_flight.try_join_next() {
                 self.ended(ended);
             }
+            // What has ended makes room on the wire, which need not stay empty while the outcomes are written.
+            self.start_batches(Instant::now());
             self.mark().await?;
             if !self.keep_lease().await? {
                 self.relay.telemetry.incidents.report(

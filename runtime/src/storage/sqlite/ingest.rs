@@ -2,7 +2,6 @@
 //! and 17).
 
 use std::collections::HashMap;
-use std::fmt::Write;
 
 use sqlx::{AssertSqlSafe, SqliteConnection};
 use uuid::Uuid;
@@ -14,12 +13,25 @@ use crate::envelope::EventId;
 use crate::storage::ingesting::{self, InboxWriter, storable, text_or_raw};
 use crate::storage::{IncomingEvent, IngestReport, StorageError, shard_of};
 
-const COLUMNS: &str = "INSERT INTO inbox (subscription, id, message_id, event_type, event_version, event_data, raw, topic, \
-    session_id, shard, correlation_id, causation_id, headers, created_at, expires_at, last_error, status, processed_at, \
-    received_at) VALUES ";
+/// What goes into the table, once for all rows. Variables have no numbers: sqlx looks each numbered one up in a list, and
+/// what stood in every row would be compared with what stands in every other, so that both cost the square of the rows.
+const INSERT: &str = concat!(
+    "INSERT INTO inbox (subscription, id, message_id, event_type, event_version, event_data, raw, topic, session_id, \
+     shard, correlation_id, causation_id, headers, created_at, expires_at, last_error, status, processed_at, received_at) \
+     SELECT ?, column1, column2, column3, column4, column5, column6, column7, column8, column9, column10, column11, \
+     column12, column13, column14, column15, iif(column15 IS NULL, 'pending', 'dead'), \
+     iif(column15 IS NULL, NULL, ",
+    now!(),
+    "), ",
+    now!(),
+    " FROM (VALUES "
+);
 
-/// Variables of a row beside the subscription, which all rows share.
-const WIDTH: usize = 15;
+/// One row of them, as [`insert`] binds it.
+const ROW: &str = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
+/// What was there before stays; without `WHERE`, `ON` would be read as part of a join.
+const UNLESS_THERE: &str = ") WHERE true ON CONFLICT (subscription, id) DO NOTHING";
 
 /// Rows of one statement. Together with their halves, which bisecting makes, these are few enough shapes for the
 /// statement cache, and far fewer variables than SQLite takes.
@@ -111,20 +123,5 @@ async fn insert(
 }
 
 fn insert_sql(rows: usize) -> String {
-    let mut sql = COLUMNS.to_owned();
-    for n in 0..rows {
-        let first = 2 + n * WIDTH;
-        let reason = first + WIDTH - 1;
-        sql.push_str(if n == 0 { "(?1" } else { ", (?1" });
-        for variable in first..=reason {
-            let _ = write!(sql, ", ?{variable}");
-        }
-        let _ = write!(
-            sql,
-            ", iif(?{reason} IS NULL, 'pending', 'dead'), iif(?{reason} IS NULL, NULL, {now}), {now})",
-            now = now!()
-        );
-    }
-    sql.push_str(" ON CONFLICT (subscription, id) DO NOTHING");
-    sql
+    format!("{INSERT}{}{UNLESS_THERE}", vec![ROW; rows].join(", "))
 }

@@ -1,7 +1,5 @@
 //! The outbox table: written by `publish`, read and marked by the relay.
 
-use std::fmt::Write;
-
 use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{AssertSqlSafe, Sqlite, SqliteConnection};
@@ -11,12 +9,22 @@ use super::row::{self, json, json_ids, json_numbers, millis, outbox_columns, to_
 use crate::envelope::EventId;
 use crate::storage::{Delivery, NewEvent, OutboxQuery, OutboxRow, SentRows, StorageError};
 
-const COLUMNS: &str = "INSERT INTO outbox (id, event_type, event_version, event_data, topic, lane, session_id, \
-    correlation_id, causation_id, headers, created_at, deliver_at, expires_at) VALUES ";
+/// What goes into the table, once for all rows (see `ingest`). A time of delivery wins over a delay; where both are NULL
+/// the event was never delayed.
+const INSERT: &str = concat!(
+    "INSERT INTO outbox (id, event_type, event_version, event_data, topic, lane, session_id, correlation_id, \
+     causation_id, headers, created_at, deliver_at, expires_at) \
+     SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9, column10, ",
+    now!(),
+    ", coalesce(column11, ",
+    now!(),
+    " + column12), ",
+    now!(),
+    " + column13 FROM (VALUES "
+);
 
-/// A time of delivery wins over a delay; where both are NULL the event was never delayed.
-const VALUES: &str =
-    concat!("(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ", now!(), ", coalesce(?, ", now!(), " + ?), ", now!(), " + ?)");
+/// One row of them, as [`bind`] binds it.
+const ROW: &str = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 /// Rows of one statement: SQLite takes 32,766 variables.
 const MAX_ROWS: usize = 1_000;
@@ -95,11 +103,7 @@ async fn refuse_without_transaction(conn: &mut SqliteConnection) -> Result<(), S
 }
 
 async fn insert_rows(conn: &mut SqliteConnection, events: &[NewEvent]) -> Result<(), StorageError> {
-    let mut sql = String::with_capacity(COLUMNS.len() + events.len() * (VALUES.len() + 2));
-    sql.push_str(COLUMNS);
-    for n in 0..events.len() {
-        let _ = write!(sql, "{}{VALUES}", if n == 0 { "" } else { ", " });
-    }
+    let sql = format!("{INSERT}{})", vec![ROW; events.len()].join(", "));
     let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(events.len() <= CACHED_ROWS);
     for event in events {
         query = bind(query, event)?;
