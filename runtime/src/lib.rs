@@ -68,6 +68,7 @@
 //! | `postgres` | no | storage on PostgreSQL |
 //! | `mysql` | no | storage on MariaDB and MySQL |
 //! | `service-bus` | no | `ServiceBus`, the broker over Azure Service Bus |
+//! | `service-bus-http` | no | `ServiceBusHttp`, the same over HTTPS |
 //! | `entra` | no | the same with an identity of Microsoft Entra ID |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -106,8 +107,12 @@ pub mod admin;
 pub use broker::Broker;
 #[cfg(feature = "local")]
 pub use broker::local::LocalBroker;
+#[cfg(any(feature = "service-bus", feature = "service-bus-http"))]
+pub use broker::namespace::{ServiceBusConfigError, SharedKey, TopologyError};
 #[cfg(feature = "service-bus")]
-pub use broker::service_bus::{ServiceBus, ServiceBusConfigError, SharedKey, TopologyError};
+pub use broker::service_bus::ServiceBus;
+#[cfg(feature = "service-bus-http")]
+pub use broker::service_bus_http::ServiceBusHttp;
 pub use bus::builder::BusBuilder;
 pub use bus::{BusError, EventBus};
 pub use context::{Correlation, EventContext};

@@ -2,8 +2,12 @@
 
 #[cfg(feature = "local")]
 pub mod local;
+#[cfg(any(feature = "service-bus", feature = "service-bus-http"))]
+pub mod namespace;
 #[cfg(feature = "service-bus")]
 pub mod service_bus;
+#[cfg(feature = "service-bus-http")]
+pub mod service_bus_http;
 
 use std::fmt::Debug;
 use std::sync::Arc;

@@ -10,8 +10,8 @@ use fe2o3_amqp::types::primitives::{OrderedMap, SimpleValue, Value};
 use fe2o3_amqp::{Receiver, Sender};
 
 use super::condition::Trouble;
-use super::credential::Token;
 use super::health::Health;
+use crate::broker::namespace::Token;
 
 const NODE: &str = "$cbs";
 const REPLIES: &str = "cbs";

@@ -13,9 +13,8 @@ use uuid::Uuid;
 
 use super::cbs::Cbs;
 use super::condition::Trouble;
-use super::credential::Credential;
 use super::health::Health;
-use super::stream::Endpoint;
+use crate::broker::namespace::{Credential, Endpoint};
 
 /// How often tokens are looked through for such as expire soon.
 const RENEWAL_LOOK: Duration = Duration::from_secs(1);

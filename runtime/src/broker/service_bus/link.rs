@@ -19,6 +19,7 @@ use super::condition::{Trouble, said_by_link};
 use super::connection::{Namespace, Opened};
 use super::message::{decode, locked_until};
 use crate::broker::Message;
+use crate::broker::namespace::wire;
 
 /// The filter by which a session is asked for.
 const SESSION_FILTER: &str = "com.microsoft:session-filter";
@@ -229,7 +230,7 @@ impl Attached {
 fn unreadable(reason: &str) -> AmqpError {
     let mut info = Fields::new();
     let text = |text: &str| Value::String(text.to_owned());
-    info.insert(Symbol::from("DeadLetterReason"), text("Unreadable"));
-    info.insert(Symbol::from("DeadLetterErrorDescription"), text(reason));
+    info.insert(Symbol::from(wire::DEAD_LETTER_REASON), text("Unreadable"));
+    info.insert(Symbol::from(wire::DEAD_LETTER_DESCRIPTION), text(reason));
     AmqpError::new(ErrorCondition::Custom(Symbol::from("com.microsoft:dead-letter")), reason.to_owned(), info)
 }

@@ -10,13 +10,9 @@ use fe2o3_amqp::types::messaging::{
 };
 use fe2o3_amqp::types::primitives::{Binary, OrderedMap, SimpleValue, Symbol, Timestamp, Value};
 
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
-
 use crate::broker::Message;
-use crate::envelope::{Envelope, Headers, TRACEPARENT};
-use crate::inbox::incoming::{CAUSATION_ID, EVENT_VERSION};
-use crate::storage::shard_of;
+use crate::broker::namespace::wire;
+use crate::envelope::{Envelope, Headers};
 
 /// The message format of a batch: one data section for each message (Service Bus, AMQP protocol guide).
 const BATCH: u32 = 0x8001_3700;
@@ -24,9 +20,6 @@ const BATCH: u32 = 0x8001_3700;
 const AROUND_EACH: usize = 12;
 /// Bytes that a batch adds at its beginning.
 const AROUND_ALL: usize = 512;
-/// What tracing of older Azure clients reads.
-const DIAGNOSTIC_ID: &str = "Diagnostic-Id";
-
 /// An encoded message or batch, and how many bytes it takes.
 pub(super) struct Encoded {
     pub(super) sendable: Sendable<Body<Value>>,
@@ -49,16 +42,10 @@ pub(super) fn encode(events: &[Envelope], source: &str) -> Result<Encoded, Strin
     // As Microsoft's clients do: the envelope has what tells the first message apart.
     message.properties = events.first().map(|first| Properties {
         message_id: Some(MessageId::String(first.id.to_string())),
-        group_id: Some(session_of(first)),
+        group_id: Some(wire::session_of(first)),
         ..Properties::default()
     });
     Ok(Encoded { sendable: Sendable::builder().message(message).message_format(BATCH).build(), size })
-}
-
-/// The session that is stamped: the event's own, else one of the 32 pseudo-sessions by the hash of its id, so that
-/// subscriptions with sessions and without can stand on one topic (rule 20).
-fn session_of(event: &Envelope) -> String {
-    event.session_id.clone().unwrap_or_else(|| format!("~{:02}", shard_of(&event.id.to_string()) % 32))
 }
 
 fn message_of(event: &Envelope, source: &str) -> AmqpMessage<Body<Value>> {
@@ -75,44 +62,26 @@ fn message_of(event: &Envelope, source: &str) -> AmqpMessage<Body<Value>> {
         message_id: Some(MessageId::String(event.id.to_string())),
         subject: Some(event.name.clone()),
         correlation_id: event.correlation_id.clone().map(MessageId::String),
-        content_type: Some(Symbol::from("application/json")),
-        group_id: Some(session_of(event)),
+        content_type: Some(Symbol::from(wire::CONTENT_TYPE)),
+        group_id: Some(wire::session_of(event)),
         ..Properties::default()
     });
     message.application_properties = Some(ApplicationProperties(properties_of(event, source)));
     message
 }
 
-/// Headers of the user, what no field of AMQP carries, and the CloudEvents 1.0 attributes (AMQP binding, binary mode).
 fn properties_of(event: &Envelope, source: &str) -> OrderedMap<String, SimpleValue> {
-    let mut properties = OrderedMap::new();
-    let mut set = |name: &str, value: String| {
-        properties.insert(name.to_owned(), SimpleValue::String(value));
-    };
-    for (name, value) in &event.headers {
-        set(name, value.clone());
-    }
-    if let Some(trace) = event.headers.get(TRACEPARENT) {
-        set(DIAGNOSTIC_ID, trace.clone());
-    }
-    set(EVENT_VERSION, event.version.to_string());
-    if let Some(cause) = &event.causation_id {
-        set(CAUSATION_ID, cause.clone());
-    }
-    set("cloudEvents:specversion", "1.0".to_owned());
-    set("cloudEvents:id", event.id.to_string());
-    set("cloudEvents:type", event.name.clone());
-    set("cloudEvents:source", source.to_owned());
-    properties.insert("cloudEvents:time".to_owned(), SimpleValue::Timestamp(timestamp(event.created_at)));
+    let texts = wire::properties_of(event, source).into_iter();
+    let mut properties: OrderedMap<_, _> =
+        texts.map(|(name, value)| (name, SimpleValue::String(value))).collect();
+    let time = SimpleValue::Timestamp(timestamp(event.created_at));
+    properties.insert(wire::CLOUD_EVENTS_TIME.to_owned(), time);
     properties
 }
 
-/// What is left of its time to live, in milliseconds; TTL counts from when Service Bus takes it, or delivers it at the
-/// earliest.
+/// In milliseconds, as AMQP has it.
 fn ttl_of(event: &Envelope) -> Option<u32> {
-    let from = event.deliver_at.unwrap_or_else(SystemTime::now).max(SystemTime::now());
-    let left = event.expires_at?.duration_since(from).unwrap_or_default();
-    Some(u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1))
+    Some(u32::try_from(wire::ttl_of(event)?.as_millis()).unwrap_or(u32::MAX))
 }
 
 fn bytes_of(event: &Envelope, source: &str) -> Result<Vec<u8>, String> {
@@ -149,12 +118,9 @@ pub(super) fn decode(message: AmqpMessage<Body<Value>>) -> Message {
         .into_iter()
         .filter_map(|(name, value)| Some((name, text(&value.into())?)))
         .collect();
-    let reason = headers.remove("DeadLetterReason");
-    let description = headers.remove("DeadLetterErrorDescription");
-    let dead_letter_reason = match (reason, description) {
-        (Some(reason), Some(description)) => Some(format!("{reason}: {description}")),
-        (reason, description) => reason.or(description),
-    };
+    let dead_letter_reason = wire::take_dead_letter_reason(&mut headers);
+    // They stand there under their own names, too.
+    headers.remove(wire::MORE_HEADERS);
     Message {
         message_id: properties.message_id.map(id_text),
         subject: properties.subject,
@@ -233,24 +199,15 @@ fn text(value: &Value) -> Option<String> {
         Value::Long(value) => value.to_string(),
         Value::Float(value) => value.to_string(),
         Value::Double(value) => value.to_string(),
-        Value::Timestamp(time) => rfc3339(time.milliseconds())?,
+        Value::Timestamp(time) => wire::rfc3339(time.milliseconds())?,
         Value::Uuid(uuid) => uuid::Uuid::from_bytes(uuid.clone().into_inner()).to_string(),
         Value::Binary(bytes) => String::from_utf8(bytes.to_vec()).ok()?,
         _ => return None,
     })
 }
 
-fn rfc3339(milliseconds: i64) -> Option<String> {
-    let nanoseconds = i128::from(milliseconds) * 1_000_000;
-    OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).ok()?.format(&Rfc3339).ok()
-}
-
 fn timestamp(time: SystemTime) -> Timestamp {
-    let millis = match time.duration_since(UNIX_EPOCH) {
-        Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
-        Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |millis| -millis),
-    };
-    Timestamp::from_milliseconds(millis)
+    Timestamp::from_milliseconds(wire::milliseconds(time))
 }
 
 fn system_time(time: &Timestamp) -> SystemTime {

@@ -3,46 +3,34 @@
 mod cbs;
 mod condition;
 mod connection;
-mod connection_string;
-mod credential;
-mod descriptions;
 mod health;
 mod link;
-mod management;
 mod message;
 mod receiver;
-mod secret;
 mod sender;
 mod stream;
 mod topology;
-mod xml;
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-pub use connection_string::ServiceBusConfigError;
-pub use credential::{KeySource, SharedKey};
-pub use topology::TopologyError;
-
 use connection::Namespace;
-use connection_string::ConnectionString;
-#[cfg(feature = "entra")]
-use connection_string::host_and_port;
-use credential::{Credential, Keys};
 use receiver::SubscriptionReceiver;
 use sender::TopicSender;
-use stream::Endpoint;
 
-use super::{Batch, BatchLimits, Broker, ReceiveError, Receiver, SendError, Service, Source, Subscription};
+#[cfg(feature = "entra")]
+use super::namespace::host_and_port;
+use super::namespace::{
+    Attached, ConnectionString, Credential, Endpoint, KeySource, Keys, ServiceBusConfigError, SharedKey,
+    certificates, wire,
+};
+use super::{Batch, BatchLimits, Broker, ReceiveError, Receiver, SendError, Service, Source};
 
 /// What a batch holds before a topic has told: the Standard tier's 256 KiB, less room for what AMQP adds.
 const BATCH_BYTES: usize = 240 * 1024;
-/// Service Bus keeps a scheduled message for any time; a year is enough for everybody.
-const SCHEDULED_AHEAD: Duration = Duration::from_secs(366 * 24 * 3600);
 /// More events in one batch gain nothing.
 const BATCH_EVENTS: usize = 1_000;
 
@@ -68,10 +56,7 @@ pub struct ServiceBus {
 struct Inner {
     namespace: Arc<Namespace>,
     topics: Mutex<HashMap<String, Arc<TopicSender>>>,
-    subscriptions: Mutex<Vec<Subscription>>,
-    /// What its services publish to, and whether its topology is ensured before they start.
-    published: Mutex<BTreeSet<String>>,
-    ensures_topology: AtomicBool,
+    attached: Attached,
 }
 
 impl ServiceBus {
@@ -81,15 +66,7 @@ impl ServiceBus {
     /// When it isn't one. No error repeats the key.
     pub fn from_connection_string(text: &str) -> Result<Self, ServiceBusConfigError> {
         let parsed = ConnectionString::parse(text)?;
-        let endpoint = Endpoint {
-            host: parsed.host,
-            port: parsed.port,
-            encrypted: !parsed.emulator,
-            web_socket: false,
-            patience: stream::PATIENCE,
-            management: None,
-            roots: Vec::new(),
-        };
+        let endpoint = Endpoint::of(&parsed);
         let keys = Keys::new(SharedKey::from_parts(parsed.key_name, parsed.key));
         Ok(Self::new(endpoint, Credential::Keys(Arc::new(keys))))
     }
@@ -106,16 +83,7 @@ impl ServiceBus {
     ) -> Result<Self, ServiceBusConfigError> {
         let (host, port) =
             host_and_port(namespace).ok_or_else(|| ServiceBusConfigError::Namespace(namespace.to_owned()))?;
-        let endpoint = Endpoint {
-            host,
-            port,
-            encrypted: true,
-            web_socket: false,
-            patience: stream::PATIENCE,
-            management: None,
-            roots: Vec::new(),
-        };
-        Ok(Self::new(endpoint, Credential::Entra(credential)))
+        Ok(Self::new(Endpoint::new(host, port, true), Credential::Entra(credential)))
     }
 
     fn new(endpoint: Endpoint, credential: Credential) -> Self {
@@ -123,9 +91,7 @@ impl ServiceBus {
             inner: Arc::new(Inner {
                 namespace: Arc::new(Namespace::new(endpoint, credential)),
                 topics: Mutex::default(),
-                subscriptions: Mutex::default(),
-                published: Mutex::default(),
-                ensures_topology: AtomicBool::new(false),
+                attached: Attached::default(),
             }),
         }
     }
@@ -134,8 +100,7 @@ impl ServiceBus {
         let mut endpoint = self.inner.namespace.endpoint.clone();
         change(&mut endpoint);
         let changed = Self::new(endpoint, self.inner.namespace.credential.clone());
-        let ensures = self.inner.ensures_topology.load(Ordering::Relaxed);
-        changed.inner.ensures_topology.store(ensures, Ordering::Relaxed);
+        changed.inner.attached.ensure(self.inner.attached.ensures());
         changed
     }
 
@@ -159,7 +124,7 @@ impl ServiceBus {
     /// # Errors
     /// When they can't be read.
     pub fn root_certificates(&self, pem: &[u8]) -> Result<Self, ServiceBusConfigError> {
-        let roots = stream::certificates(pem)?;
+        let roots = certificates(pem)?;
         Ok(self.changed(|endpoint| endpoint.roots.extend(roots)))
     }
 
@@ -205,10 +170,7 @@ impl ServiceBus {
     }
 
     fn check_order(&self, source: &Source, sessions: bool) -> Result<(), ReceiveError> {
-        let subscriptions = self.inner.subscriptions.lock().unwrap_or_else(PoisonError::into_inner);
-        let ordered = subscriptions
-            .iter()
-            .any(|known| known.topic == source.topic && known.name == source.subscription && known.ordered);
+        let ordered = self.inner.attached.is_ordered(source);
         if !ordered || sessions || source.dead_letter_queue {
             return Ok(());
         }
@@ -232,19 +194,17 @@ impl Broker for ServiceBus {
     }
 
     fn schedules_ahead(&self) -> Duration {
-        SCHEDULED_AHEAD
+        wire::SCHEDULED_AHEAD
     }
 
     fn attach(&self, service: Service) {
-        let mut subscriptions = self.inner.subscriptions.lock().unwrap_or_else(PoisonError::into_inner);
-        subscriptions.extend(service.subscriptions);
-        drop(subscriptions);
-        let mut published = self.inner.published.lock().unwrap_or_else(PoisonError::into_inner);
-        published.extend(service.topics);
+        self.inner.attached.attach(service);
     }
 
     fn open(&self) -> BoxFuture<'_, Result<(), SendError>> {
-        Box::pin(self.ensure_at_start())
+        let Namespace { endpoint, credential, .. } = &*self.inner.namespace;
+        let credential = credential.clone();
+        Box::pin(self.inner.attached.ensure_at_start(self.identity(), endpoint, credential))
     }
 
     fn send<'a>(&'a self, batch: Batch<'a>) -> BoxFuture<'a, Result<(), SendError>> {

@@ -1,77 +1,8 @@
-//! A namespace's topology: looked at, created where it is missing, and never changed otherwise.
+//! What `ServiceBus` does about its namespace's topology.
 
-mod look;
-
-use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
-
-use hyper::Uri;
-
-use self::look::Look;
-use super::connection_string::ServiceBusConfigError;
-use super::{SendError, ServiceBus};
-use crate::broker::Broker;
+use super::ServiceBus;
+use crate::broker::namespace::{self, Mode, ServiceBusConfigError, TopologyError};
 use crate::topology::{Topology, TopologyReport};
-
-/// Why a topology could not be looked at or created.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TopologyError {
-    /// Names that Service Bus doesn't take, all of them: rename what each sentence says.
-    #[error("Service Bus can't have this topology:{}", problems.iter().map(|problem| format!("\n  - {problem}")).collect::<String>())]
-    Names {
-        /// The problems, a sentence each.
-        problems: Vec<String>,
-    },
-    /// This identity may not manage the namespace: give it the role *Azure Service Bus Data Owner*, or a key with the
-    /// claim *Manage*; or deploy the topology by other means, such as
-    /// [`to_bicep`](crate::topology::Topology::to_bicep).
-    #[error(
-        "{endpoint} lets this identity manage nothing: {reason}; it needs the role Azure Service Bus Data Owner, or a \
-         key with the claim Manage"
-    )]
-    Unauthorized {
-        /// The management API's address.
-        endpoint: String,
-        /// What was said.
-        reason: String,
-    },
-    /// The management API can't be reached, or is too busy: try again later; or name it with
-    /// [`management_endpoint`](super::ServiceBus::management_endpoint) if it is elsewhere.
-    #[error("{endpoint} is not available: {reason}")]
-    Unavailable {
-        /// The management API's address.
-        endpoint: String,
-        /// Why.
-        reason: String,
-    },
-    /// Service Bus refuses: do what it says, for example about the limits of its tier.
-    #[error("{asked} was refused with status {status}: {reason}")]
-    Refused {
-        /// What was asked.
-        asked: String,
-        /// The HTTP status.
-        status: u16,
-        /// What the service says.
-        reason: String,
-    },
-    /// What answers is not Service Bus's management API: look whether the address is right, and what stands between.
-    #[error("the answer to {asked} can't be read: {reason}")]
-    Answer {
-        /// What was asked.
-        asked: String,
-        /// What is wrong with the answer.
-        reason: String,
-    },
-}
-
-/// What may be done about what is found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
-    Check,
-    Create,
-    RemoveSurplus,
-}
 
 impl ServiceBus {
     /// Creates the topics, subscriptions and rules of a topology that are missing, and tells what is otherwise than it
@@ -132,7 +63,7 @@ impl ServiceBus {
     /// ```
     #[must_use]
     pub fn ensures_topology_at_start(self) -> Self {
-        self.inner.ensures_topology.store(true, Ordering::Relaxed);
+        self.inner.attached.ensure(true);
         self
     }
 
@@ -143,69 +74,21 @@ impl ServiceBus {
     /// When it is no `https://HOST[:PORT]`; the emulator's may begin with `http`.
     pub fn management_endpoint(&self, url: &str) -> Result<Self, ServiceBusConfigError> {
         let encrypted = self.inner.namespace.endpoint.encrypted;
-        let base = endpoint_of(url, encrypted)
+        let base = namespace::base_of(url, encrypted)
             .ok_or_else(|| ServiceBusConfigError::ManagementEndpoint(url.to_owned()))?;
-        Ok(self.changed(|endpoint| endpoint.management = Some(base)))
+        Ok(self.changed(|endpoint| endpoint.http = Some(base)))
     }
 
     async fn look(&self, topology: &Topology, mode: Mode) -> Result<TopologyReport, TopologyError> {
-        let problems = topology.problems();
-        if !problems.is_empty() {
-            return Err(TopologyError::Names { problems });
-        }
         let namespace = &self.inner.namespace;
-        Look::new(&namespace.endpoint, namespace.credential.clone(), mode)?.at(topology).await
+        namespace::look(&namespace.endpoint, namespace.credential.clone(), topology, mode).await
     }
-
-    /// What the attached services have told.
-    fn told_topology(&self) -> Topology {
-        let mut topology = Topology::new(self.identity(), Vec::<String>::new());
-        for topic in self.inner.published.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            topology.topic(topic);
-        }
-        for subscription in self.inner.subscriptions.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            subscription.describe(&mut topology);
-        }
-        topology
-    }
-
-    pub(super) async fn ensure_at_start(&self) -> Result<(), SendError> {
-        if !self.inner.ensures_topology.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        let refused = |reason: String| SendError::Unavailable { reason, retry_after: None };
-        let report = self.ensure_topology(&self.told_topology()).await;
-        let report = report.map_err(|error| refused(format!("its topology can't be ensured: {error}")))?;
-        for entity in &report.created {
-            tracing::info!(%entity, "created");
-        }
-        for drift in &report.drift {
-            tracing::warn!("{drift}");
-        }
-        for foreign in &report.foreign {
-            tracing::debug!(entity = %foreign.entity, "left alone: {}", foreign.meaning);
-        }
-        let harmful: String = report.harmful().map(|drift| format!("\n  - {drift}")).collect();
-        if harmful.is_empty() {
-            return Ok(());
-        }
-        Err(refused(format!("events would be lost, or lose their order, with what is there:{harmful}")))
-    }
-}
-
-/// A URL's scheme, host and port, if it has nothing else.
-fn endpoint_of(url: &str, encrypted: bool) -> Option<String> {
-    let uri: Uri = url.parse().ok()?;
-    let (scheme, authority) = (uri.scheme_str()?, uri.authority()?);
-    let secure = scheme == "https" || scheme == "http" && !encrypted;
-    let bare = matches!(uri.path(), "" | "/") && uri.query().is_none() && !authority.as_str().contains('@');
-    (secure && bare).then(|| format!("{scheme}://{authority}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::{Broker, Subscription};
+    use crate::broker::Broker;
 
     const EMULATOR: &str =
         "Endpoint=sb://localhost;SharedAccessKeyName=k;SharedAccessKey=canary;UseDevelopmentEmulator=true;";
@@ -228,14 +111,14 @@ mod tests {
             assert_eq!(emulator.management_endpoint(url).is_ok(), at_emulator, "{url}");
         }
         let named = azure.management_endpoint("https://other:444/").unwrap();
-        assert_eq!(named.inner.namespace.endpoint.management.as_deref(), Some("https://other:444"));
+        assert_eq!(named.inner.namespace.endpoint.http.as_deref(), Some("https://other:444"));
     }
 
     #[test]
     fn what_is_said_first_is_kept() {
         let broker = ServiceBus::from_connection_string(EMULATOR).unwrap().ensures_topology_at_start();
         let broker = broker.timeout(std::time::Duration::from_secs(1));
-        assert!(broker.inner.ensures_topology.load(Ordering::Relaxed));
+        assert!(broker.inner.attached.ensures());
     }
 
     #[tokio::test]
@@ -244,20 +127,5 @@ mod tests {
         let broker = ServiceBus::from_connection_string(EMULATOR).unwrap();
         let broker = broker.management_endpoint("http://127.0.0.1:1").unwrap();
         broker.open().await.unwrap();
-    }
-
-    #[test]
-    fn the_services_of_a_process_are_taken_together() {
-        let broker = ServiceBus::from_connection_string(EMULATOR).unwrap();
-        let told = |event: &str, ordered| {
-            Subscription::new("orders".to_owned(), "billing".to_owned(), vec![event.to_owned()])
-                .ordered(ordered)
-        };
-        broker.inner.subscriptions.lock().unwrap().extend([told("a", false), told("b", true)]);
-        broker.inner.published.lock().unwrap().insert("events".to_owned());
-        let topology = broker.told_topology();
-        assert_eq!(topology.topics.len(), 2);
-        let billing = &topology.topics[1].subscriptions[0];
-        assert_eq!((billing.rules.len(), billing.settings.sessions), (2, true));
     }
 }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::{Mode, TopologyError};
-use crate::broker::service_bus::credential::Credential;
-use crate::broker::service_bus::descriptions::{self, FoundFilter, FoundRule, Setting};
-use crate::broker::service_bus::management::{Management, Path, Put};
-use crate::broker::service_bus::stream::Endpoint;
-use crate::broker::service_bus::xml::Element;
+use crate::broker::namespace::credential::Credential;
+use crate::broker::namespace::descriptions::{self, FoundFilter, FoundRule, Setting};
+use crate::broker::namespace::endpoint::Endpoint;
+use crate::broker::namespace::management::{Management, Path, Put};
+use crate::broker::namespace::xml::Element;
 use crate::retry::Backoff;
 use crate::topology::{
     DEFAULT_RULE, Drift, Entity, Filter, Foreign, Rule, Subscription, Topic, Topology, TopologyReport,

@@ -34,7 +34,7 @@ impl SharedKey {
 }
 
 impl SharedKey {
-    pub(super) const fn from_parts(name: String, key: Secret) -> Self {
+    pub(in crate::broker) const fn from_parts(name: String, key: Secret) -> Self {
         Self { name, key }
     }
 }
@@ -46,22 +46,22 @@ pub type KeySource = Arc<dyn Fn() -> BoxFuture<'static, Option<SharedKey>> + Sen
 /// Why there is no token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no token for {audience}: {reason}")]
-pub(super) struct TokenError {
-    pub(super) audience: String,
-    pub(super) reason: String,
+pub(in crate::broker) struct TokenError {
+    pub(in crate::broker) audience: String,
+    pub(in crate::broker) reason: String,
 }
 
 /// A token for `$cbs` or HTTP.
 #[derive(Clone, Debug)]
-pub(super) struct Token {
-    pub(super) text: Secret,
-    pub(super) kind: &'static str,
-    pub(super) expires_at: SystemTime,
+pub(in crate::broker) struct Token {
+    pub(in crate::broker) text: Secret,
+    pub(in crate::broker) kind: &'static str,
+    pub(in crate::broker) expires_at: SystemTime,
 }
 
 /// The ways to be known.
 #[derive(Clone)]
-pub(super) enum Credential {
+pub(in crate::broker) enum Credential {
     /// Keys, of which one is in use.
     Keys(Arc<Keys>),
     /// A token of Entra ID.
@@ -70,26 +70,26 @@ pub(super) enum Credential {
 }
 
 /// Keys, of which one is in use until it is refused.
-pub(super) struct Keys {
+pub(in crate::broker) struct Keys {
     state: Mutex<(Vec<SharedKey>, usize)>,
     source: Mutex<Option<KeySource>>,
     lifetime: Mutex<Duration>,
 }
 
 impl Keys {
-    pub(super) fn new(first: SharedKey) -> Self {
+    pub(in crate::broker) fn new(first: SharedKey) -> Self {
         Self { state: Mutex::new((vec![first], 0)), source: Mutex::new(None), lifetime: Mutex::new(LIFETIME) }
     }
 
-    pub(super) fn add(&self, key: SharedKey) {
+    pub(in crate::broker) fn add(&self, key: SharedKey) {
         self.lock().0.push(key);
     }
 
-    pub(super) fn refresh_from(&self, source: KeySource) {
+    pub(in crate::broker) fn refresh_from(&self, source: KeySource) {
         *self.source.lock().unwrap_or_else(PoisonError::into_inner) = Some(source);
     }
 
-    pub(super) fn sign_for(&self, lifetime: Duration) {
+    pub(in crate::broker) fn sign_for(&self, lifetime: Duration) {
         *self.lifetime.lock().unwrap_or_else(PoisonError::into_inner) = lifetime;
     }
 
@@ -134,7 +134,7 @@ impl fmt::Debug for Credential {
 
 impl Credential {
     /// Its keys, if it has any.
-    pub(super) const fn keys(&self) -> Option<&Arc<Keys>> {
+    pub(in crate::broker) const fn keys(&self) -> Option<&Arc<Keys>> {
         match self {
             Self::Keys(keys) => Some(keys),
             #[cfg(feature = "entra")]
@@ -143,7 +143,7 @@ impl Credential {
     }
 
     /// A token for an audience such as `sb://host/topic`.
-    pub(super) async fn token(&self, audience: &str) -> Result<Token, TokenError> {
+    pub(in crate::broker) async fn token(&self, audience: &str) -> Result<Token, TokenError> {
         match self {
             Self::Keys(keys) => {
                 // The wire has whole seconds.
@@ -169,7 +169,7 @@ impl Credential {
     }
 
     /// What it was last was refused: another key may be right.
-    pub(super) async fn refused(&self) {
+    pub(in crate::broker) async fn refused(&self) {
         match self {
             Self::Keys(keys) => keys.refused().await,
             #[cfg(feature = "entra")]

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 /// A key or token. Its `Debug` form shows nothing of it, and it has no `Display`.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Secret(Arc<str>);
+pub(in crate::broker) struct Secret(Arc<str>);
 
 impl Secret {
-    pub(super) fn new(text: &str) -> Self {
+    pub(in crate::broker) fn new(text: &str) -> Self {
         Self(text.into())
     }
 
     /// For the wire only.
-    pub(super) fn reveal(&self) -> &str {
+    pub(in crate::broker) fn reveal(&self) -> &str {
         &self.0
     }
 }

@@ -4,18 +4,14 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use hyper::{Method, Request, StatusCode};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::Instant;
-use tokio_rustls::rustls::RootCertStore;
 
 use super::credential::Credential;
-use super::stream::{Endpoint, trusting};
+use super::endpoint::Endpoint;
+use super::http::{self, HttpClient};
 use super::topology::TopologyError;
 use super::xml::Element;
 use crate::retry::Backoff;
@@ -26,8 +22,6 @@ const VERSION: &str = "2021-05";
 const PAGE: usize = 100;
 /// Bytes of an answer: a page of descriptions has a tenth of it.
 const LARGEST: usize = 4 * 1024 * 1024;
-/// The port of the official emulator.
-const EMULATOR_PORT: u16 = 5300;
 /// Characters of a refusal's reason that are shown.
 const SHOWN: usize = 500;
 const PART: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'$');
@@ -39,7 +33,7 @@ pub(super) struct Management {
     base: String,
     audience: String,
     credential: Credential,
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: HttpClient,
     patience: Duration,
 }
 
@@ -53,24 +47,12 @@ pub(super) enum Put {
 
 impl Management {
     pub(super) fn new(endpoint: &Endpoint, credential: Credential) -> Result<Self, TopologyError> {
-        let base = base(endpoint);
-        let plain = base.starts_with("http:");
-        let tls = if plain { trusting(RootCertStore::empty()) } else { endpoint.tls() };
-        let tls = tls.map_err(|trouble| unavailable(&base, &trouble))?;
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(endpoint.patience));
-        // Which of the two is meant is the endpoint's to say: `management_endpoint` takes no plain one for Azure.
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config((*tls).clone())
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
+        let base = endpoint.http_base();
+        let client = http::client(endpoint).map_err(|reason| unavailable(&base, &reason))?;
         Ok(Self {
             audience: format!("https://{}/", endpoint.host),
             credential,
-            client: Client::builder(TokioExecutor::new()).build(connector),
+            client,
             patience: endpoint.patience,
             base,
         })
@@ -154,7 +136,7 @@ impl Management {
                     continue;
                 }
                 Ok(Ok(answer)) if passes(answer.status) => {
-                    (format!("{}: {}", answer.status, reason(&answer.body)), answer.retry_after)
+                    (format!("{}: {}", answer.status, detail_of(&answer.body)), answer.retry_after)
                 }
                 Ok(Ok(answer)) => return Ok((answer.status, answer.body)),
                 Ok(Err(Failed::Token(reason))) => {
@@ -173,13 +155,8 @@ impl Management {
     }
 
     async fn ask_once(&self, method: &Method, url: &str, body: Option<Bytes>) -> Result<Answer, Failed> {
-        let token = self.credential.token(&self.audience).await;
+        let token = http::authorization(&self.credential, &self.audience).await;
         let token = token.map_err(|error| Failed::Token(error.to_string()))?;
-        let scheme = if token.kind == "jwt" { "Bearer " } else { "" };
-        let unspeakable = |_| Failed::Token("what there is can't stand in a header".to_owned());
-        let mut token =
-            HeaderValue::try_from(format!("{scheme}{}", token.text.reveal())).map_err(unspeakable)?;
-        token.set_sensitive(true);
         let request = Request::builder()
             .method(method)
             .uri(url)
@@ -187,7 +164,8 @@ impl Management {
             .header(CONTENT_TYPE, "application/atom+xml;type=entry;charset=utf-8")
             .body(Full::new(body.unwrap_or_default()))
             .map_err(|error| Failed::Connection(format!("{url} can't be asked: {error}")))?;
-        let response = self.client.request(request).await.map_err(|error| failed(&error))?;
+        let response = self.client.request(request).await;
+        let response = response.map_err(|error| Failed::Connection(http::reason_of(&error)))?;
         let (status, retry_after) = (response.status(), response.headers().get(RETRY_AFTER).cloned());
         let seconds = retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
         let body = Limited::new(response.into_body(), LARGEST).collect().await;
@@ -206,12 +184,12 @@ impl Management {
         TopologyError::Refused {
             asked: format!("{method} {}{path}", self.base),
             status: status.as_u16(),
-            reason: reason(body),
+            reason: detail_of(body),
         }
     }
 
     fn unauthorized(&self, body: &[u8]) -> TopologyError {
-        TopologyError::Unauthorized { endpoint: self.base.clone(), reason: reason(body) }
+        TopologyError::Unauthorized { endpoint: self.base.clone(), reason: detail_of(body) }
     }
 }
 
@@ -226,17 +204,6 @@ enum Failed {
     Connection(String),
 }
 
-/// With its causes: "client error" alone says nothing.
-fn failed(error: &hyper_util::client::legacy::Error) -> Failed {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    Failed::Connection(text)
-}
-
 fn unavailable(endpoint: &str, reason: &impl ToString) -> TopologyError {
     TopologyError::Unavailable { endpoint: endpoint.to_owned(), reason: reason.to_string() }
 }
@@ -249,19 +216,11 @@ fn passes(status: StatusCode) -> bool {
 }
 
 /// What the service says: `<Error><Code>…</Code><Detail>…</Detail></Error>`.
-fn reason(body: &[u8]) -> String {
+pub(in crate::broker) fn detail_of(body: &[u8]) -> String {
     let detail = Element::parse(body).ok().and_then(|error| error.text_of("Detail").map(str::to_owned));
     let text = detail.unwrap_or_else(|| String::from_utf8_lossy(body).trim().to_owned());
     let shown: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(SHOWN).collect();
     if shown.is_empty() { "no reason given".to_owned() } else { shown }
-}
-
-fn base(endpoint: &Endpoint) -> String {
-    match (&endpoint.management, endpoint.encrypted) {
-        (Some(given), _) => given.clone(),
-        (None, true) => format!("https://{}", endpoint.host),
-        (None, false) => format!("http://{}:{EMULATOR_PORT}", endpoint.host),
-    }
 }
 
 /// The path of something in the API, made of names.
@@ -315,10 +274,10 @@ mod tests {
     #[test]
     fn a_refusals_reason_is_what_the_service_says() {
         let said = "<Error><Code>401</Code><Detail>Manage,EntityWrite claims required.</Detail></Error>";
-        assert_eq!(reason(said.as_bytes()), "Manage,EntityWrite claims required.");
-        assert_eq!(reason(b"<html>\r\nBad Gateway"), "<html>  Bad Gateway");
-        assert_eq!(reason(b""), "no reason given");
-        assert_eq!(reason(&[b'x'; 10_000]).len(), SHOWN);
+        assert_eq!(detail_of(said.as_bytes()), "Manage,EntityWrite claims required.");
+        assert_eq!(detail_of(b"<html>\r\nBad Gateway"), "<html>  Bad Gateway");
+        assert_eq!(detail_of(b""), "no reason given");
+        assert_eq!(detail_of(&[b'x'; 10_000]).len(), SHOWN);
     }
 
     #[test]
@@ -364,15 +323,9 @@ mod tests {
         }
 
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = Endpoint {
-            host: "shop.servicebus.windows.net".to_owned(),
-            port: None,
-            encrypted: true,
-            web_socket: false,
-            patience: Duration::from_secs(10),
-            management: Some(format!("http://{}", listener.local_addr().unwrap())),
-            roots: Vec::new(),
-        };
+        let mut endpoint = Endpoint::new("shop.servicebus.windows.net".to_owned(), None, true);
+        endpoint.patience = Duration::from_secs(10);
+        endpoint.http = Some(format!("http://{}", listener.local_addr().unwrap()));
         let door = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = vec![0; 4096];

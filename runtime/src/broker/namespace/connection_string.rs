@@ -53,12 +53,12 @@ pub enum ServiceBusConfigError {
 
 /// Where a namespace is, and the key to it.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct ConnectionString {
-    pub(super) host: String,
-    pub(super) port: Option<u16>,
-    pub(super) key_name: String,
-    pub(super) key: Secret,
-    pub(super) emulator: bool,
+pub(in crate::broker) struct ConnectionString {
+    pub(in crate::broker) host: String,
+    pub(in crate::broker) port: Option<u16>,
+    pub(in crate::broker) key_name: String,
+    pub(in crate::broker) key: Secret,
+    pub(in crate::broker) emulator: bool,
 }
 
 impl fmt::Debug for ConnectionString {
@@ -72,7 +72,7 @@ impl fmt::Debug for ConnectionString {
 }
 
 impl ConnectionString {
-    pub(super) fn parse(text: &str) -> Result<Self, ServiceBusConfigError> {
+    pub(in crate::broker) fn parse(text: &str) -> Result<Self, ServiceBusConfigError> {
         use ServiceBusConfigError as Error;
         let mut found: Vec<(String, &str)> = Vec::new();
         for (index, part) in text.split(';').enumerate() {
@@ -118,7 +118,7 @@ fn endpoint_of(endpoint: &str) -> Option<(String, Option<u16>)> {
 }
 
 /// Host and port of `host[:port]`.
-pub(super) fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
+pub(in crate::broker) fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && !host.contains(':') => (host, Some(port.parse().ok()?)),
         // The colons of an IPv6 address without brackets would be ambiguous.
