@@ -32,6 +32,9 @@ pub trait Place: Sized + Send + Sync {
     /// Whether it keeps delayed events itself.
     const SCHEDULES: bool = false;
 
+    /// Whether it keeps the order of sessions; where it can't, handlers have to say that they do without.
+    const SESSIONS: bool = true;
+
     /// A broker that no other test uses.
     fn fresh() -> impl Future<Output = Self> + Send;
 
@@ -70,13 +73,36 @@ impl DistributedEvent for Noted {
     }
 }
 
+/// A handler's settings on a place.
+pub fn settings<P: Place>(subscription: &'static str) -> HandlerSettings {
+    let settings = HandlerSettings::new(subscription);
+    if P::SESSIONS { settings } else { settings.unordered() }
+}
+
+/// What was seen, in an order that can be compared: its own where sessions keep it.
+pub(crate) fn in_order<P: Place, T: Ord>(mut seen: Vec<T>) -> Vec<T> {
+    if !P::SESSIONS {
+        seen.sort();
+    }
+    seen
+}
+
 /// A handler that writes a text to `effects`.
 pub fn noting<E: DistributedEvent>(
     builder: BusBuilder<Sqlite>,
     subscription: &'static str,
     text: fn(&E, &EventContext) -> String,
 ) -> BusBuilder<Sqlite> {
-    builder.on(HandlerSettings::new(subscription), move |event: E, tx, context| {
+    noting_with(builder, HandlerSettings::new(subscription), text)
+}
+
+/// The same with settings.
+pub fn noting_with<E: DistributedEvent>(
+    builder: BusBuilder<Sqlite>,
+    settings: HandlerSettings,
+    text: fn(&E, &EventContext) -> String,
+) -> BusBuilder<Sqlite> {
+    builder.on(settings, move |event: E, tx, context| {
         Box::pin(async move { note(tx, &text(&event, context)).await })
     })
 }
@@ -132,7 +158,9 @@ impl<P: Place> Pair<P> {
     /// The subscribing service, running, with one handler that writes the texts of [`Noted`] down.
     fn subscriber(&self) -> Running {
         Running::start(
-            noting(self.builder(), "audit", |event: &Noted, _| event.text.clone()).build().unwrap(),
+            noting_with(self.builder(), settings::<P>("audit"), |event: &Noted, _| event.text.clone())
+                .build()
+                .unwrap(),
         )
     }
 

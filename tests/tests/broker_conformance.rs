@@ -43,14 +43,11 @@ mod memory {
 }
 
 mod service_bus {
-    use std::sync::Arc;
-
     use distributed_events::ServiceBus;
-    use serde_json::json;
     use tests::broker_conformance::Place;
     use tests::emulator::Emulator;
 
-    struct OverAmqp(Arc<Emulator>);
+    struct OverAmqp(Emulator);
 
     impl Place for OverAmqp {
         type Broker = ServiceBus;
@@ -61,30 +58,7 @@ mod service_bus {
         const SCHEDULES: bool = true;
 
         async fn fresh() -> Self {
-            // What a case's subscription doesn't handle.
-            let rule = |expression: &str| {
-                json!([{ "Name": "handled", "Properties": { "FilterType": "Sql",
-                    "SqlFilter": { "SqlExpression": expression } } }])
-            };
-            let subscription = |name: &str, expression: &str| {
-                let properties = json!({ "RequiresSession": true, "LockDuration": "PT5S",
-                    "DeadLetteringOnMessageExpiration": true });
-                json!({ "Name": name, "Properties": properties, "Rules": rule(expression) })
-            };
-            let topic = |name: &str| {
-                let subscriptions = json!([
-                    subscription("audit", "1 = 1"),
-                    subscription("journal", "sys.label = 'test.noted'"),
-                    subscription("billing", "1 = 1"),
-                    subscription("report", "sys.label <> 'test.noted'"),
-                ]);
-                json!({ "Name": name, "Properties": { "RequiresDuplicateDetection": true },
-                    "Subscriptions": subscriptions })
-            };
-            let topics = ["events", "invoices", "elsewhere"].map(topic);
-            Self(Arc::new(Emulator::start(
-                &json!({ "Name": "sbemulatorns", "Queues": [], "Topics": topics }),
-            )))
+            Self(Emulator::start(&super::entities(Self::SESSIONS)))
         }
 
         fn broker(&self) -> ServiceBus {
@@ -93,4 +67,60 @@ mod service_bus {
     }
 
     tests::broker_conformance!(super::OverAmqp);
+}
+
+mod service_bus_http {
+    use distributed_events::ServiceBusHttp;
+    use tests::broker_conformance::Place;
+    use tests::emulator::Emulator;
+
+    struct OverHttp(Emulator);
+
+    impl Place for OverHttp {
+        type Broker = ServiceBusHttp;
+
+        const LARGEST: usize = 230 * 1024;
+
+        const SCHEDULES: bool = true;
+
+        const SESSIONS: bool = false;
+
+        async fn fresh() -> Self {
+            Self(Emulator::start(&super::entities(Self::SESSIONS)))
+        }
+
+        fn broker(&self) -> ServiceBusHttp {
+            ServiceBusHttp::from_connection_string(&self.0.http_connection_string()).unwrap()
+        }
+    }
+
+    tests::broker_conformance!(super::OverHttp);
+}
+
+/// What the cases need of a namespace.
+fn entities(sessions: bool) -> serde_json::Value {
+    use serde_json::json;
+
+    // What a case's subscription doesn't handle.
+    let rule = |expression: &str| {
+        json!([{ "Name": "handled", "Properties": { "FilterType": "Sql",
+            "SqlFilter": { "SqlExpression": expression } } }])
+    };
+    let subscription = |name: &str, expression: &str| {
+        let properties = json!({ "RequiresSession": sessions, "LockDuration": "PT5S",
+            "DeadLetteringOnMessageExpiration": true });
+        json!({ "Name": name, "Properties": properties, "Rules": rule(expression) })
+    };
+    let topic = |name: &str| {
+        let subscriptions = json!([
+            subscription("audit", "1 = 1"),
+            subscription("journal", "sys.label = 'test.noted'"),
+            subscription("billing", "1 = 1"),
+            subscription("report", "sys.label <> 'test.noted'"),
+        ]);
+        json!({ "Name": name, "Properties": { "RequiresDuplicateDetection": true },
+            "Subscriptions": subscriptions })
+    };
+    let topics = ["events", "invoices", "elsewhere"].map(topic);
+    json!({ "Name": "sbemulatorns", "Queues": [], "Topics": topics })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use distributed_events::{Correlation, DistributedEvent, EventContext, PublishOptions};
 use serde::{Deserialize, Serialize};
 
-use super::{Noted, Pair, Place, noting, publish, publish_with};
+use super::{Noted, Pair, Place, noting_with, publish, publish_with, settings};
 use crate::eventually::eventually;
 use crate::service::Running;
 
@@ -41,8 +41,8 @@ fn describe(event: &Versioned, context: &EventContext) -> String {
 
 pub async fn everything_about_an_event_arrives<P: Place>() {
     let pair = Pair::<P>::new().await;
-    let builder = noting(pair.builder(), "audit", describe);
-    let builder = noting(builder, "audit", |event: &Noted, context| {
+    let builder = noting_with(pair.builder(), settings::<P>("audit"), describe);
+    let builder = noting_with(builder, settings::<P>("audit"), |event: &Noted, context| {
         format!("{} {:?} {:?}", event.text, context.session_id(), context.causation_id())
     });
     let (publisher, subscriber) = (pair.publisher(), Running::start(builder.build().unwrap()));

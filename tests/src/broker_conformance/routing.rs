@@ -3,7 +3,7 @@
 use distributed_events::DistributedEvent;
 use serde::{Deserialize, Serialize};
 
-use super::{Noted, Pair, Place, effects, noting, publish};
+use super::{Noted, Pair, Place, effects, in_order, noting_with, publish, settings};
 use crate::eventually::eventually;
 use crate::service::{Database, Running, quick};
 
@@ -50,13 +50,20 @@ impl DistributedEvent for NotedElsewhere {
 pub async fn every_subscription_gets_every_event_it_takes<P: Place>() {
     let pair = Pair::<P>::new().await;
     let other = Database::new().await;
-    let builder = noting(pair.builder(), "journal", |event: &Noted, _| format!("journal {}", event.text));
-    let builder = noting(builder, "billing", |event: &Noted, _| format!("billing {}", event.text));
-    let builder = noting(builder, "billing", |event: &NewName, _| format!("billing {}", event.number));
+    let builder = noting_with(pair.builder(), settings::<P>("journal"), |event: &Noted, _| {
+        format!("journal {}", event.text)
+    });
+    let builder =
+        noting_with(builder, settings::<P>("billing"), |event: &Noted, _| format!("billing {}", event.text));
+    let builder = noting_with(builder, settings::<P>("billing"), |event: &NewName, _| {
+        format!("billing {}", event.number)
+    });
     let first = Running::start(builder.build().unwrap());
     let builder = quick(&other.pool).broker(pair.place.broker());
     let second = Running::start(
-        noting(builder, "report", |event: &NewName, _| event.number.to_string()).build().unwrap(),
+        noting_with(builder, settings::<P>("report"), |event: &NewName, _| event.number.to_string())
+            .build()
+            .unwrap(),
     );
     let publisher = pair.publisher();
     publish(&pair.from.pool, &Noted::new("a")).await;
@@ -78,7 +85,8 @@ pub async fn an_alias_is_received_under_its_old_name<P: Place>() {
     let text = |event: &NewName, context: &distributed_events::EventContext| {
         format!("{} {}", context.name(), event.number)
     };
-    let subscriber = Running::start(noting(pair.builder(), "audit", text).build().unwrap());
+    let subscriber =
+        Running::start(noting_with(pair.builder(), settings::<P>("audit"), text).build().unwrap());
     let publisher = pair.publisher();
     publish(&pair.from.pool, &OldName { number: 1 }).await;
     publish(&pair.from.pool, &NewName { number: 2 }).await;
@@ -91,8 +99,9 @@ pub async fn an_alias_is_received_under_its_old_name<P: Place>() {
 
 pub async fn topics_are_apart_and_the_default_topic_is_one<P: Place>() {
     let pair = Pair::<P>::new().await;
-    let builder = noting(pair.builder(), "audit", |event: &Noted, _| event.text.clone());
-    let builder = noting(builder, "audit", |event: &Invoiced, _| event.number.to_string());
+    let builder = noting_with(pair.builder(), settings::<P>("audit"), |event: &Noted, _| event.text.clone());
+    let builder =
+        noting_with(builder, settings::<P>("audit"), |event: &Invoiced, _| event.number.to_string());
     let subscriber = Running::start(builder.build().unwrap());
     let publisher = pair.publisher();
     // The same name on a topic where nobody takes it.
@@ -121,10 +130,8 @@ pub async fn nothing_of_a_rolled_back_transaction_is_delivered<P: Place>() {
     let effects = pair.effects(10).await;
     publisher.stop().await.unwrap();
     subscriber.stop().await.unwrap();
-    assert_eq!(
-        effects,
-        (0..20).filter(|number| number % 2 == 1).map(|number| number.to_string()).collect::<Vec<_>>()
-    );
+    let seen = in_order::<P, usize>(effects.iter().map(|text| text.parse().unwrap()).collect());
+    assert_eq!(seen, (0..20).filter(|number| number % 2 == 1).collect::<Vec<_>>());
     assert_eq!(pair.to.number("SELECT COUNT(*) FROM inbox").await, 10);
 }
 
