@@ -27,12 +27,23 @@ impl Emulator {
 
     /// The same with further arguments.
     pub fn start_with(entities: &serde_json::Value, arguments: &[&str]) -> Self {
+        Self::start_on(entities, arguments, true)
+    }
+
+    /// One that keeps nothing when it is killed, asks nobody for tokens, and is quicker.
+    pub fn in_memory(entities: &serde_json::Value) -> Self {
+        Self::start_on(entities, &["--no-auth"], false)
+    }
+
+    fn start_on(entities: &serde_json::Value, arguments: &[&str], keeps: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("config.json");
         let text = serde_json::json!({ "UserConfig": { "Namespaces": [entities] } }).to_string();
         std::fs::write(&config, text).unwrap();
         let mut all = vec!["--config".to_owned(), config.to_str().unwrap().to_owned()];
-        all.extend(["--data".to_owned(), folder.path().join("data").to_str().unwrap().to_owned()]);
+        if keeps {
+            all.extend(["--data".to_owned(), folder.path().join("data").to_str().unwrap().to_owned()]);
+        }
         all.extend(arguments.iter().map(|&argument| argument.to_owned()));
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
         let (child, amqp, http) = run(&all, free, free);
@@ -51,6 +62,11 @@ impl Emulator {
              UseDevelopmentEmulator=true;",
             address.port()
         )
+    }
+
+    /// The same for its HTTP door.
+    pub fn http_connection_string(&self) -> String {
+        self.connection_string_at(self.http)
     }
 
     /// Its AMQP door.
@@ -77,16 +93,24 @@ impl Emulator {
 
     /// Answers for so many seconds that it is busy.
     pub async fn be_busy(&self, seconds: u32) {
+        let path = format!("/$emulator/server-busy?seconds={seconds}");
+        let answer = self.ask("PUT", &path, "", b"").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    /// Asks its HTTP door, with further header lines.
+    pub async fn ask(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> String {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let mut stream = tokio::net::TcpStream::connect(self.http).await.unwrap();
-        let path = format!("/$emulator/server-busy?seconds={seconds}");
+        let length = body.len();
         let asked = format!(
-            "PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n"
         );
         stream.write_all(asked.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        stream.write_all(body).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
     }
 
     /// A folder that goes with it.

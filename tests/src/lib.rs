@@ -13,6 +13,7 @@ pub mod programs;
 pub mod proxy;
 pub mod rules;
 pub mod service;
+pub mod street;
 
 /// The README's sample compiles.
 #[cfg(doctest)]

@@ -1,19 +1,10 @@
 //! Keys and tokens.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use distributed_events::{ServiceBus, SharedKey};
+use distributed_events::ServiceBus;
 
 use crate::Street;
-
-const RIGHT: &str = "SharedAccessKey=SAS_KEY_VALUE";
-
-fn wrong(street: &Street) -> ServiceBus {
-    let text = street.emulator.connection_string().replace(RIGHT, "SharedAccessKey=canary-of-a-key");
-    ServiceBus::from_connection_string(&text).unwrap()
-}
 
 #[tokio::test]
 async fn tokens_are_renewed_before_they_expire() {
@@ -29,40 +20,6 @@ async fn tokens_are_renewed_before_they_expire() {
     publisher.stop().await.unwrap();
     subscriber.stop().await.unwrap();
     assert_eq!(street.incidents(), [""; 0]);
-}
-
-#[tokio::test]
-async fn a_wrong_key_is_told_without_showing_it_and_the_second_one_is_tried() {
-    let street = Street::new().await;
-    let publisher = street.publisher(wrong(&street));
-    street.publish(0..1).await;
-    let told = street.told("unauthorized-access").await;
-    assert!(!told.contains("canary"), "{told}");
-    publisher.stop().await.unwrap();
-
-    let second = SharedKey::new("RootManageSharedAccessKey", "SAS_KEY_VALUE");
-    let broker = || wrong(&street).second_key(second.clone());
-    let (publisher, subscriber) = (street.publisher(broker()), street.subscriber(broker()));
-    street.assert_all(1).await;
-    publisher.stop().await.unwrap();
-    subscriber.stop().await.unwrap();
-}
-
-#[tokio::test]
-async fn a_key_that_was_regenerated_is_asked_for() {
-    let street = Street::new().await;
-    let asked = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&asked);
-    let broker = wrong(&street).on_unauthorized(Arc::new(move || {
-        counted.fetch_add(1, Ordering::Relaxed);
-        Box::pin(async { Some(SharedKey::new("RootManageSharedAccessKey", "SAS_KEY_VALUE")) })
-    }));
-    let (publisher, subscriber) = (street.publisher(broker.clone()), street.subscriber(broker));
-    street.publish(0..10).await;
-    street.assert_all(10).await;
-    publisher.stop().await.unwrap();
-    subscriber.stop().await.unwrap();
-    assert_eq!(asked.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]

@@ -124,6 +124,17 @@ impl HttpReceiver {
         }
     }
 
+    /// Breaks off what is still asked for: it would take what is given back, again and again, and each time counts as a
+    /// failed delivery. A message that was locked just now is free when its lock runs out.
+    async fn stop_asking(&mut self) {
+        self.asking.abort_all();
+        while let Some(answered) = self.asking.join_next().await {
+            if answered.is_ok() {
+                self.answered(answered);
+            }
+        }
+    }
+
     /// Settles in the background, so that receiving goes on; what isn't settled comes again, and is known.
     async fn settle(&mut self, tokens: &[u64], settle: Settle) {
         for token in tokens {
@@ -185,6 +196,7 @@ impl Receiver for HttpReceiver {
 
     fn abandon<'a>(&'a mut self, tokens: &'a [u64]) -> BoxFuture<'a, Result<(), ReceiveError>> {
         Box::pin(async move {
+            self.stop_asking().await;
             self.settle(tokens, Settle::GiveBack).await;
             Ok(())
         })
@@ -192,21 +204,16 @@ impl Receiver for HttpReceiver {
 }
 
 impl Drop for HttpReceiver {
-    /// What is locked is given back, and what is still asked for as well: a request that is broken off may have locked its
-    /// message already.
     fn drop(&mut self) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let (mut asking, source) = (std::mem::take(&mut self.asking), self.source.entity());
-        let locked = std::mem::take(&mut self.unsettled);
-        runtime.spawn(async move {
-            for locked in locked.into_values() {
-                Settle::GiveBack.one(locked, source.clone(), None).await;
+        let Ok(_runtime) = tokio::runtime::Handle::try_current() else { return };
+        self.asking.abort_all();
+        while let Some(answered) = self.asking.try_join_next() {
+            if answered.is_ok() {
+                self.answered(answered);
             }
-            while let Some(answered) = asking.join_next().await {
-                if let Ok(Ok(Some(locked))) = answered {
-                    Settle::GiveBack.one(locked, source.clone(), None).await;
-                }
-            }
-        });
+        }
+        for (_, locked) in self.unsettled.drain() {
+            tokio::spawn(Settle::GiveBack.one(locked, self.source.entity(), None));
+        }
     }
 }

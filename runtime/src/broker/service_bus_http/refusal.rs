@@ -80,7 +80,11 @@ pub(super) const SESSIONS: &str = "HTTPS can't receive sessions: use the AMQP tr
 /// only plain words make it theirs.
 fn speaks_of_a_message(reason: &str) -> bool {
     let reason = reason.to_ascii_lowercase();
-    ["message is too large", "message size", "message too large"].iter().any(|words| reason.contains(words))
+    let said = |words: &str| reason.contains(words);
+    said("message is too large")
+        || said("message too large")
+        || said("message size")
+        || said("received message") && said("exceeds the limit")
 }
 
 #[cfg(test)]
@@ -98,8 +102,12 @@ mod tests {
             matches!(&full, SendError::Topic { reason, .. } if reason.ends_with("; look there")),
             "{full:?}"
         );
-        for (status, reason) in [(403, "The message is too large"), (413, ""), (400, "SessionId is too long")]
-        {
+        for (status, reason) in [
+            (403, "The message is too large"),
+            (403, "The received message (size 307722) exceeds the limit (262144) of 'orders'."),
+            (413, ""),
+            (400, "SessionId is too long"),
+        ] {
             assert!(matches!(sending(status, reason), SendError::BatchTooBig(_)), "{status}");
         }
     }

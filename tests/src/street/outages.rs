@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use tests::eventually::eventually;
+use super::{Street, Way};
+use crate::eventually::eventually;
 
-use crate::Street;
-
-#[tokio::test]
-async fn a_service_that_is_killed_and_comes_back_loses_nothing() {
-    let street = Street::new().await;
+pub async fn a_service_that_is_killed_and_comes_back_loses_nothing<W: Way>() {
+    let street = Street::<W>::new().await;
     let (publisher, subscriber) = (street.publisher(street.broker()), street.subscriber(street.broker()));
     for round in 0..4 {
         street.publish(round * 60..round * 60 + 50).await;
@@ -22,9 +20,8 @@ async fn a_service_that_is_killed_and_comes_back_loses_nothing() {
     subscriber.stop().await.unwrap();
 }
 
-#[tokio::test]
-async fn connections_that_are_cut_again_and_again_lose_nothing() {
-    let street = Street::new().await;
+pub async fn connections_that_are_cut_again_and_again_lose_nothing<W: Way>() {
+    let street = Street::<W>::new().await;
     let (publisher, subscriber) = (street.publisher(street.broker()), street.subscriber(street.broker()));
     for round in 0..10 {
         street.publish(round * 30..round * 30 + 30).await;
@@ -38,10 +35,9 @@ async fn connections_that_are_cut_again_and_again_lose_nothing() {
 }
 
 /// Nobody closes anything: only silence tells.
-#[tokio::test]
-async fn a_half_open_connection_is_given_up_and_opened_anew() {
-    let street = Street::new().await;
-    let broker = || street.broker().timeout(Duration::from_secs(3));
+pub async fn a_half_open_connection_is_given_up_and_opened_anew<W: Way>() {
+    let street = Street::<W>::new().await;
+    let broker = || W::impatient(&street.broker(), Duration::from_secs(3));
     let (publisher, subscriber) = (street.publisher(broker()), street.subscriber(broker()));
     street.publish(0..20).await;
     street.effects(20).await;
@@ -57,9 +53,8 @@ async fn a_half_open_connection_is_given_up_and_opened_anew() {
     subscriber.stop().await.unwrap();
 }
 
-#[tokio::test]
-async fn a_slow_wire_keeps_order() {
-    let street = Street::new().await;
+pub async fn a_slow_wire_keeps_order<W: Way>() {
+    let street = Street::<W>::new().await;
     street.proxy.delay(Duration::from_millis(30));
     let (publisher, subscriber) = (street.publisher(street.broker()), street.subscriber(street.broker()));
     street.publish(0..300).await;
@@ -68,9 +63,8 @@ async fn a_slow_wire_keeps_order() {
     subscriber.stop().await.unwrap();
 }
 
-#[tokio::test]
-async fn a_bus_starts_before_its_service_and_is_stopped_without_it() {
-    let street = Street::new().await;
+pub async fn a_bus_starts_before_its_service_and_is_stopped_without_it<W: Way>() {
+    let street = Street::<W>::new().await;
     street.emulator.kill();
     let (publisher, subscriber) = (street.publisher(street.broker()), street.subscriber(street.broker()));
     street.publish(0..10).await;
