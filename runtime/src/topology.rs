@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 pub use report::{Drift, Entity, Foreign, TopologyReport};
 
 pub(crate) use names::{DEFAULT_RULE, hashed_rule_name, rule_name, subscription_problem, topic_problem};
-#[cfg(feature = "service-bus")]
+#[cfg(any(feature = "service-bus", feature = "service-bus-http"))]
 pub(crate) use span::{read as read_span, show as show_span, write as write_span};
 
 /// Topics with their subscriptions, as one broker is to have them.

@@ -56,6 +56,7 @@ pub(in crate::broker) struct TokenError {
 pub(in crate::broker) struct Token {
     pub(in crate::broker) text: Secret,
     pub(in crate::broker) kind: &'static str,
+    #[cfg_attr(not(feature = "service-bus"), expect(dead_code, reason = "HTTP asks for a token each time"))]
     pub(in crate::broker) expires_at: SystemTime,
 }
 
@@ -89,6 +90,7 @@ impl Keys {
         *self.source.lock().unwrap_or_else(PoisonError::into_inner) = Some(source);
     }
 
+    #[cfg(feature = "service-bus")]
     pub(in crate::broker) fn sign_for(&self, lifetime: Duration) {
         *self.lifetime.lock().unwrap_or_else(PoisonError::into_inner) = lifetime;
     }

@@ -23,6 +23,7 @@ pub(in crate::broker) struct Endpoint {
     /// Only the emulator is spoken to without.
     pub(in crate::broker) encrypted: bool,
     /// AMQP over WebSockets.
+    #[cfg_attr(not(feature = "service-bus"), expect(dead_code, reason = "it is AMQP's"))]
     pub(in crate::broker) web_socket: bool,
     /// How long the service may be silent, or take for an answer.
     pub(in crate::broker) patience: Duration,

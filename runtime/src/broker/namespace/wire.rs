@@ -98,6 +98,7 @@ pub(in crate::broker) fn take_dead_letter_reason(properties: &mut Headers) -> Op
 }
 
 /// Takes out the headers whose names HTTP doesn't carry.
+#[cfg(feature = "service-bus-http")]
 pub(in crate::broker) fn take_more_headers(properties: &mut Headers) -> Headers {
     let more = properties.remove(MORE_HEADERS);
     more.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
