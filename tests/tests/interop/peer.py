@@ -1,57 +1,50 @@
 """Plays another bus with Microsoft's SDK: `peer.py CONNECTION send` sends what others send, `peer.py CONNECTION read`
 prints what we have sent, a line of JSON for each message; `unreadable` sends what no strict reader of AMQP can read, and
-`dead` prints why a message was dead-lettered."""
+`dead` prints why a message was dead-lettered; `vectors` prints what others send as it stands on the wire."""
 
 import json
 import sys
 
 from azure.servicebus import ServiceBusClient, ServiceBusMessage
+from cloudevents.core.bindings.amqp import AMQPMessage, from_amqp_event
 
-CLR_NAME = "Acme.Ordering.OrderPlacedEto"
+from dialects import CLR_NAME, all_of_them, order, vectors
 
-
-def order(number):
-    # System.Text.Json's camelCase, not indented; unknown fields are other people's.
-    return json.dumps({"orderNumber": number, "tenantId": None, "note": "Grüße"}, separators=(",", ":"), ensure_ascii=False)
-
-
-def sent_by_others():
-    # ABP: Subject and body alone; the id in the two forms that its outbox has, here for one event and for two.
-    yield ServiceBusMessage(order(1), subject=CLR_NAME, message_id="0192f1c0a3b47c5d8e9f000000000001")
-    yield ServiceBusMessage(order(2), subject=CLR_NAME, message_id="0192f1c0-a3b4-7c5d-8e9f-000000000002")
-    yield ServiceBusMessage(order(1), subject=CLR_NAME, message_id="0192f1c0-a3b4-7c5d-8e9f-000000000001")
-    # CommunityAbp.AspNetZero.DistributedEventBus: the CLR type beside it, and no id.
-    clr_type = f"{CLR_NAME}, Acme.Ordering, Version=1.0.0.0, Culture=neutral, PublicKeyToken=null"
-    yield ServiceBusMessage(order(3), subject=CLR_NAME, application_properties={"ClrType": clr_type})
-    # CloudEvents, binary mode, in both spellings; the subject is no part of it.
-    for number, prefix in ((4, "cloudEvents:"), (5, "cloudEvents_")):
-        attributes = {"specversion": "1.0", "id": f"ce-{number}", "source": "/shop", "type": "order-placed"}
-        yield ServiceBusMessage(
-            order(number),
-            content_type="application/json",
-            application_properties={f"{prefix}{name}": value for name, value in attributes.items()},
-        )
-    # CloudEvents, structured mode.
-    document = {
-        "specversion": "1.0",
-        "id": "ce-6",
-        "source": "/shop",
-        "type": "order-placed",
-        "datacontenttype": "application/json",
-        "data": json.loads(order(6)),
-    }
-    yield ServiceBusMessage(json.dumps(document), content_type="application/cloudevents+json; charset=utf-8")
+# What is sent from here, under its readers' name.
+SHIPPED = "Acme.Ordering.OrderShippedEto"
 
 
 def text(value):
     return value.decode() if isinstance(value, bytes) else value
 
 
+def read_by_abp(message, known):
+    """ABP's Azure event bus: the Subject, exactly, and the body as System.Text.Json reads it."""
+    return json.loads(str(message)) if message.subject in known else None
+
+
+def read_by_aspnetzero(message, known):
+    """CommunityAbp.AspNetZero.DistributedEventBus: the event's name, else the CLR type, and the body."""
+    properties = {text(name): text(value) for name, value in (message.application_properties or {}).items()}
+    names = [properties.get("EventName") or message.subject, properties.get("ClrType")]
+    return json.loads(str(message)) if any(name in known for name in names) else None
+
+
+def read_by_cloud_events(message):
+    properties = {text(name): text(value) for name, value in (message.application_properties or {}).items()}
+    event = from_amqp_event(AMQPMessage({"content-type": message.content_type}, properties, b"".join(message.body)))
+    attributes = {name: str(value) for name, value in event.get_attributes().items()}
+    return {"attributes": attributes, "data": event.get_data()}
+
+
 def main(connection, what):
+    if what == "vectors":
+        print(json.dumps(list(vectors()), indent=1))
+        return
     with ServiceBusClient.from_connection_string(connection) as client:
         if what == "send":
             with client.get_topic_sender("events") as sender:
-                for message in sent_by_others():
+                for _name, message in all_of_them():
                     sender.send_messages(message)
             return
         if what == "unreadable":
@@ -77,6 +70,9 @@ def main(connection, what):
                     "time_to_live": message.time_to_live and message.time_to_live.total_seconds(),
                     "body": str(message),
                     "properties": properties,
+                    "by_abp": read_by_abp(message, {SHIPPED}),
+                    "by_aspnetzero": read_by_aspnetzero(message, {SHIPPED}),
+                    "by_cloud_events": read_by_cloud_events(message),
                 }
                 print(json.dumps(read), flush=True)
                 receiver.complete_message(message)

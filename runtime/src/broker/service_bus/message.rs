@@ -216,3 +216,95 @@ fn system_time(time: &Timestamp) -> SystemTime {
         if time.milliseconds() < 0 { UNIX_EPOCH.checked_sub(millis) } else { UNIX_EPOCH.checked_add(millis) };
     moved.unwrap_or(UNIX_EPOCH)
 }
+
+#[cfg(test)]
+mod tests {
+    use fe2o3_amqp::types::messaging::message::DecodeIntoMessage;
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::broker::Source;
+    use crate::inbox::incoming::incoming;
+
+    /// What other buses send, as the SDKs that they use encode it; written by `tests/tests/interop/peer.py - vectors`, where
+    /// a test holds this file to what those SDKs write.
+    const VECTORS: &str = include_str!("vectors.json");
+
+    #[derive(Deserialize)]
+    struct Vector {
+        name: String,
+        amqp: String,
+    }
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        hex.as_bytes()
+            .chunks(2)
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn what_other_buses_send_is_read_as_they_mean_it() {
+        let vectors: Vec<Vector> = serde_json::from_str(VECTORS).unwrap();
+        assert_eq!(vectors.len(), 16);
+        for Vector { name, amqp } in vectors {
+            let amqp = bytes(&amqp);
+            let reader = serde_amqp::read::SliceReader::new(&amqp);
+            let read = Body::<Value>::decode_message_from_reader(reader).unwrap();
+            let event = incoming(decode(read), &Source::new("events", "billing"));
+            assert_eq!(event.dead, None, "{name}");
+            let dialect = name.strip_suffix(", traced").unwrap_or(&name);
+            let (event_name, number) = match dialect {
+                "abp direct" | "abp outbox batch (copy)" => ("Acme.Ordering.OrderPlacedEto", 1),
+                "abp outbox batch" => ("Acme.Ordering.OrderPlacedEto", 2),
+                "aspnetzero" => ("Acme.Ordering.OrderPlacedEto", 3),
+                "cloudevents binary" => ("order-placed", 4),
+                "cloudevents binary, colon" => ("order-placed", 5),
+                "cloudevents structured" => ("order-placed", 6),
+                "aspnetzero named" => ("Acme.Ordering.OrderPlacedEto", 7),
+                other => panic!("an unknown vector: {other}"),
+            };
+            assert_eq!(event.name, event_name, "{name}");
+            let body: serde_json::Value = match &event.body {
+                crate::storage::Body::Text(text) => serde_json::from_str(text).unwrap(),
+                other => panic!("{name}: {other:?}"),
+            };
+            let expected = serde_json::json!({ "orderNumber": number, "tenantId": null, "note": "Grüße" });
+            assert_eq!(body, expected, "{name}");
+            match dialect {
+                "abp direct" | "abp outbox batch (copy)" => {
+                    assert_eq!(event.id.to_string(), "0192f1c0-a3b4-7c5d-8e9f-000000000001", "{name}");
+                }
+                "aspnetzero" => {
+                    assert_eq!(event.message_id, event.id.to_string(), "by its place at the broker")
+                }
+                "cloudevents binary" | "cloudevents binary, colon" | "cloudevents structured" => {
+                    assert_eq!(event.message_id, format!("ce-{number}"), "{name}");
+                }
+                _ => {}
+            }
+            assert_eq!((event.version, event.session_id), (1, None), "{name}");
+            assert_eq!(event.headers.contains_key("Diagnostic-Id"), name.ends_with(", traced"), "{name}");
+        }
+    }
+
+    /// The wire format is kept: what an earlier version has sent must be read by a later one, and the other way round.
+    #[test]
+    fn what_is_sent_stays_as_it_is() {
+        let id = "0192f1c0-a3b4-7c5d-8e9f-001122334455".parse().unwrap();
+        let mut event = Envelope::new(id, "ordering.order-placed", r#"{"orderNumber":7}"#);
+        event.version = 2;
+        event.created_at = UNIX_EPOCH + Duration::from_millis(1_800_000_000_123);
+        event.session_id = Some("7".to_owned());
+        event.correlation_id = Some("checkout-7".to_owned());
+        event.causation_id = Some("0192f1c0-a3b4-7c5d-8e9f-000000000001".to_owned());
+        event.headers.insert("Tenant".to_owned(), "acme".to_owned());
+        event.headers.insert(
+            crate::envelope::TRACEPARENT.to_owned(),
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned(),
+        );
+        let sent: String =
+            bytes_of(&event, "sb://here").unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(sent, include_str!("sent.hex").trim());
+    }
+}
