@@ -20,6 +20,7 @@ Usage: servicebus-emulator [--config FILE] [--amqp ADDRESS] [--http ADDRESS] [op
   --write-certificate FILE   writes the authority of the certificate that was made there, for clients to trust
   --no-auth                  lets everybody in: no token, key or signature is checked
   --max-connections N        AMQP connections at a time (5000); further ones wait
+  --until-input-ends         stops, as Ctrl-C would stop it, when its standard input ends: when whoever started it is gone
   -h, --help                 this text
 
 When both doors are open it prints their addresses, each in a line of its own that begins with `AMQP ` and `HTTP `, and
@@ -39,6 +40,7 @@ pub(crate) struct Arguments {
     pub(crate) write_certificate: Option<PathBuf>,
     pub(crate) authenticate: bool,
     pub(crate) max_connections: Option<usize>,
+    pub(crate) until_input_ends: bool,
 }
 
 impl Arguments {
@@ -53,6 +55,7 @@ impl Arguments {
             write_certificate: None,
             authenticate: true,
             max_connections: None,
+            until_input_ends: false,
         };
         let (mut certificate, mut key) = (None, None);
         let mut seen = Vec::new();
@@ -80,6 +83,7 @@ impl Arguments {
                 "--tls-key" => key = Some(next()?.into()),
                 "--write-certificate" => found.write_certificate = Some(next()?.into()),
                 "--no-auth" => found.authenticate = false,
+                "--until-input-ends" => found.until_input_ends = true,
                 "--max-connections" => {
                     let number = next()?;
                     let number = number.to_string_lossy();
@@ -131,6 +135,7 @@ mod tests {
         let found = read("").unwrap().unwrap();
         assert_eq!((found.amqp.port(), found.http.port()), (5672, 5300));
         assert!(found.authenticate && found.config.is_none() && found.data.is_none() && found.tls.is_none());
+        assert!(!found.until_input_ends && read("--until-input-ends").unwrap().unwrap().until_input_ends);
     }
 
     #[test]

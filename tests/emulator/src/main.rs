@@ -12,6 +12,7 @@ use servicebus_emulator::http::{self, Tls};
 use servicebus_emulator::sas::{Authority, KEY, KEY_NAME};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
 use self::arguments::{Arguments, HELP};
 
@@ -53,7 +54,7 @@ async fn run(arguments: Arguments) -> Result<(), Failed> {
     let config =
         arguments.config.as_deref().map(Config::load).transpose().map_err(wrong)?.unwrap_or_default();
     let tls = tls(&arguments)?;
-    let mut signals = Signals::new().map_err(failed)?;
+    let mut signals = Signals::new(arguments.until_input_ends).map_err(failed)?;
     let amqp = bind(arguments.amqp).await?;
     let http = bind(arguments.http).await?;
     let host = open(&arguments, &config).await?;
@@ -82,20 +83,40 @@ async fn run(arguments: Arguments) -> Result<(), Failed> {
     }
 }
 
-/// What asks for an end.
-struct Signals(Signal, Signal);
+/// What asks for an end: two signals and, where that was asked for, the end of the standard input.
+struct Signals(Signal, Signal, Option<oneshot::Receiver<()>>);
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self(signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+    fn new(until_input_ends: bool) -> std::io::Result<Self> {
+        let input = until_input_ends.then(end_of_input);
+        Ok(Self(signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, input))
     }
 
     async fn recv(&mut self) {
+        let ended = async {
+            match self.2.as_mut() {
+                Some(end) => end.await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            _ = self.0.recv() => {}
-            _ = self.1.recv() => {}
+            _ = self.0.recv() => return,
+            _ = self.1.recv() => return,
+            _ = ended => {}
         }
+        // It ends once, and what is asked for a second time is an end at once.
+        self.2 = None;
     }
+}
+
+/// On a thread of its own, which nobody waits for: tokio's standard input would keep the program until a line comes.
+fn end_of_input() -> oneshot::Receiver<()> {
+    let (ended, end) = oneshot::channel();
+    std::thread::spawn(move || {
+        let _broken = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        let _gone = ended.send(());
+    });
+    end
 }
 
 fn tls(arguments: &Arguments) -> Result<Tls, Failed> {
