@@ -171,7 +171,11 @@ impl<W: Way> Street<W> {
     /// The same, to be run.
     pub fn subscribing(&self, broker: W::Broker) -> EventBus<Sqlite> {
         let settings = HandlerSettings::new("audit");
-        let settings = if W::SESSIONS { settings } else { settings.unordered() };
+        self.subscribing_with(broker, if W::SESSIONS { settings } else { settings.unordered() })
+    }
+
+    /// The same with settings of its handler.
+    pub fn subscribing_with(&self, broker: W::Broker, settings: HandlerSettings) -> EventBus<Sqlite> {
         let builder = self.builder(&self.to, broker);
         noting_with(builder, settings, |event: &Noted, _| event.text.clone()).build().unwrap()
     }
@@ -216,7 +220,8 @@ macro_rules! street {
                 a_bus_starts_before_its_service_and_is_stopped_without_it;
             entities: a_missing_topic_is_named_and_holds_up_no_other,
                 a_dead_letter_queue_is_drained_into_dead_rows, a_busy_service_is_left_alone_and_loses_nothing,
-                nothing_is_dead_lettered_while_the_inbox_is_down;
+                nothing_is_dead_lettered_while_the_inbox_is_down,
+                an_event_that_is_too_large_ends_dead_and_takes_no_other_with_it;
             keys: a_wrong_key_is_told_without_showing_it_and_the_second_one_is_tried,
                 a_key_that_was_regenerated_is_asked_for;
         }

@@ -176,24 +176,6 @@ async fn both_ways_carry_the_same_events() {
     }
 }
 
-#[tokio::test]
-async fn an_event_that_is_too_large_ends_dead_and_takes_no_other_with_it() {
-    let street = Street::new().await;
-    let (publisher, subscriber) = (street.publisher(street.broker()), street.subscriber(street.broker()));
-    // In one transaction, so that they are sent together.
-    let mut tx = street.from.pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
-    for text in ["0", &"x".repeat(300 * 1024), "1"] {
-        use distributed_events::DistributedEvent;
-        Noted::new(text).publish(&mut tx).await.unwrap();
-    }
-    publisher.bus.commit(tx).await.unwrap();
-    street.effects(2).await;
-    let dead = "SELECT count(*) FROM outbox WHERE status = 'dead' AND last_error LIKE '%exceeds the limit%'";
-    eventually("it is dead", || street.from.number(dead), |dead| *dead == 1).await;
-    publisher.stop().await.unwrap();
-    subscriber.stop().await.unwrap();
-}
-
 /// Requests that are under way when messages are given back must not take them again: each time counts.
 #[tokio::test]
 async fn what_is_given_back_is_not_taken_again_by_the_same_receiver() {

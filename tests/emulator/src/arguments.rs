@@ -1,8 +1,10 @@
 //! The program's arguments.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 pub(crate) const HELP: &str = "\
 A development emulator of Azure Service Bus: AMQP and HTTP, no Docker, no SQL Server. For development and tests alone.
@@ -20,6 +22,7 @@ Usage: servicebus-emulator [--config FILE] [--amqp ADDRESS] [--http ADDRESS] [op
   --write-certificate FILE   writes the authority of the certificate that was made there, for clients to trust
   --no-auth                  lets everybody in: no token, key or signature is checked
   --max-connections N        AMQP connections at a time (5000); further ones wait
+  --link-idle SECONDS        how long an AMQP link may do nothing before it is detached (600, as at Azure)
   --until-input-ends         stops, as Ctrl-C would stop it, when its standard input ends: when whoever started it is gone
   -h, --help                 this text
 
@@ -40,6 +43,7 @@ pub(crate) struct Arguments {
     pub(crate) write_certificate: Option<PathBuf>,
     pub(crate) authenticate: bool,
     pub(crate) max_connections: Option<usize>,
+    pub(crate) link_idle: Option<u64>,
     pub(crate) until_input_ends: bool,
 }
 
@@ -55,6 +59,7 @@ impl Arguments {
             write_certificate: None,
             authenticate: true,
             max_connections: None,
+            link_idle: None,
             until_input_ends: false,
         };
         let (mut certificate, mut key) = (None, None);
@@ -84,15 +89,8 @@ impl Arguments {
                 "--write-certificate" => found.write_certificate = Some(next()?.into()),
                 "--no-auth" => found.authenticate = false,
                 "--until-input-ends" => found.until_input_ends = true,
-                "--max-connections" => {
-                    let number = next()?;
-                    let number = number.to_string_lossy();
-                    found.max_connections = Some(
-                        number.parse().ok().filter(|number| (1..=1_000_000).contains(number)).ok_or_else(
-                            || format!("--max-connections: {number} is not a number from 1 to 1000000"),
-                        )?,
-                    );
-                }
+                "--max-connections" => found.max_connections = Some(number(&name, &next()?, 1_000_000)?),
+                "--link-idle" => found.link_idle = Some(number(&name, &next()?, 86_400)?),
                 _ => return Err(format!("unknown argument: {name}")),
             }
             if value.is_some() {
@@ -112,6 +110,16 @@ impl Arguments {
         }
         Ok(Some(found))
     }
+}
+
+fn number<N: FromStr + PartialOrd + From<u8> + Display>(
+    name: &str,
+    text: &OsStr,
+    most: N,
+) -> Result<N, String> {
+    let text = text.to_string_lossy();
+    let number = text.parse().ok().filter(|number| *number >= N::from(1) && *number <= most);
+    number.ok_or_else(|| format!("{name}: {text} is not a number from 1 to {most}"))
 }
 
 fn address(name: &str, text: &str) -> Result<SocketAddr, String> {
@@ -163,7 +171,8 @@ mod tests {
             ("--data a --data b", "--data stands there twice"),
             ("--tls-key k", "--tls-certificate and --tls-key go together"),
             ("--tls-key k --tls-certificate c --write-certificate f", "--write-certificate is for"),
-            ("--max-connections 0", "--max-connections: 0 is not a number"),
+            ("--max-connections 0", "--max-connections: 0 is not a number from 1 to 1000000"),
+            ("--link-idle 1.5", "--link-idle: 1.5 is not a number from 1 to 86400"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.starts_with(why), "{text}: {error}");

@@ -4,6 +4,7 @@ mod arguments;
 
 use std::fmt::Display;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use servicebus_emulator::amqp::{self, Limits};
 use servicebus_emulator::config::Config;
@@ -60,8 +61,12 @@ async fn run(arguments: Arguments) -> Result<(), Failed> {
     let host = open(&arguments, &config).await?;
 
     let authority = if arguments.authenticate { Authority::default() } else { Authority::unchecked() };
-    let connections = arguments.max_connections.unwrap_or(Limits::default().connections);
-    let limits = Limits { connections, ..Limits::default() };
+    let usual = Limits::default();
+    let limits = Limits {
+        connections: arguments.max_connections.unwrap_or(usual.connections),
+        link_idle: arguments.link_idle.map_or(usual.link_idle, Duration::from_secs),
+        ..usual
+    };
     let amqp_door = amqp::Door::new(host.clone(), authority.clone(), limits);
     let http_door = http::Door::new(host.clone(), authority, &config.namespace, Some(amqp_door.bridge()));
     greet(&amqp, &http).map_err(failed)?;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use distributed_events::DistributedEvent;
 use serde_json::json;
 
 use super::{Street, Way, entities};
@@ -74,4 +75,20 @@ pub async fn nothing_is_dead_lettered_while_the_inbox_is_down<W: Way>() {
     publisher.stop().await.unwrap();
     subscriber.stop().await.unwrap();
     assert_eq!(street.to.number("SELECT count(*) FROM inbox WHERE status = 'dead'").await, 0);
+}
+
+pub async fn an_event_that_is_too_large_ends_dead_and_takes_no_other_with_it<W: Way>() {
+    let street = Street::<W>::new().await;
+    let (publisher, subscriber) = (street.publisher(street.broker()), street.subscriber(street.broker()));
+    // In one transaction, so that they are sent together.
+    let mut tx = street.from.pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    for text in ["0", &"x".repeat(300 * 1024), "1"] {
+        Noted::new(text).publish(&mut tx).await.unwrap();
+    }
+    publisher.bus.commit(tx).await.unwrap();
+    street.effects(2).await;
+    let dead = "SELECT count(*) FROM outbox WHERE status = 'dead' AND last_error LIKE '%exceed%'";
+    eventually("it is dead", || street.from.number(dead), |dead| *dead == 1).await;
+    publisher.stop().await.unwrap();
+    subscriber.stop().await.unwrap();
 }

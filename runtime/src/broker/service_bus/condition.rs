@@ -53,6 +53,12 @@ impl Trouble {
         matches!(self.condition(), Some("amqp:not-allowed" | "com.microsoft:session-filter-required"))
     }
 
+    /// The link had nothing to do for ten minutes (Service Bus, "AMQP errors"), or the service makes room for an update: no
+    /// trouble, a new one will do.
+    pub(super) fn is_idle_detach(&self) -> bool {
+        matches!(self.condition(), Some("amqp:link:detach-forced"))
+    }
+
     /// No session was free in time.
     pub(super) fn is_no_session(&self) -> bool {
         matches!(self.condition(), Some("com.microsoft:timeout" | "com.microsoft:session-cannot-be-locked"))

@@ -164,7 +164,7 @@ impl ServiceBus {
     /// What an unknown entity's name is followed by in an error.
     fn advice(&self) -> String {
         format!(
-            "; look whether it exists in {} and whether this identity may use it",
+            "; look whether it exists in {} (`ensure_topology` creates what is missing) and whether this identity may use it",
             self.inner.namespace.endpoint.host
         )
     }

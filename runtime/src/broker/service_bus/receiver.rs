@@ -118,7 +118,7 @@ impl SubscriptionReceiver {
             Ok(attached) => receiver.serve(attached),
             Err(trouble) if trouble.is_other_kind() && !receiver.source.dead_letter_queue => {
                 receiver.sessions = true;
-                receiver.accept_next();
+                receiver.accept(Wish::NextSession(NEXT_SESSION));
             }
             Err(trouble) => return Err(receiver.error(trouble)),
         }
@@ -155,12 +155,10 @@ impl SubscriptionReceiver {
         tokio::spawn(attached.serve(told, report));
     }
 
-    fn accept_next(&mut self) {
+    fn accept(&mut self, wish: Wish) {
         let (namespace, address) = (Arc::clone(&self.namespace), self.address.clone());
         let spare = self.spare.pop();
-        self.accepting.spawn(async move {
-            link::attach(&namespace, &address, Wish::NextSession(NEXT_SESSION), spare).await
-        });
+        self.accepting.spawn(async move { link::attach(&namespace, &address, wish, spare).await });
     }
 
     /// Whether no more sessions can be held.
@@ -189,7 +187,7 @@ impl SubscriptionReceiver {
         });
         if sessions {
             while self.accepting.len() < self.asked && self.links.len() + self.accepting.len() < SESSIONS {
-                self.accept_next();
+                self.accept(Wish::NextSession(NEXT_SESSION));
             }
         }
     }
@@ -231,6 +229,8 @@ impl SubscriptionReceiver {
                 self.unsettled.retain(|_, unsettled| unsettled.link != number);
                 if self.sessions && trouble.condition().is_some() {
                     tracing::debug!(entity = %self.address, %trouble, "a session was taken away");
+                } else if trouble.is_idle_detach() {
+                    self.accept(Wish::Plain);
                 } else {
                     self.failure = Some(trouble);
                 }
@@ -245,6 +245,7 @@ impl SubscriptionReceiver {
                 self.serve(attached);
             }
             Err(trouble) if trouble.is_no_session() => self.asked = 1,
+            Err(trouble) if self.sessions && trouble.is_idle_detach() => self.asked = 1,
             Err(trouble) => self.failure = Some(trouble),
         }
     }

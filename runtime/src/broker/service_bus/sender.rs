@@ -7,6 +7,7 @@ use fe2o3_amqp::link::{SendError as LinkSendError, SenderAttachError};
 use fe2o3_amqp::session::SessionHandle;
 use fe2o3_amqp::types::definitions::SenderSettleMode;
 use fe2o3_amqp::types::messaging::Outcome;
+use futures_util::FutureExt;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
@@ -47,6 +48,10 @@ impl TopicSender {
         encoded: Encoded,
     ) -> Result<(), Trouble> {
         let mut held = self.link.lock().await;
+        // Service Bus detaches a link that has had nothing to do for some time.
+        if held.as_mut().is_some_and(|link| link.sender.on_detach().now_or_never().is_some()) {
+            *held = None;
+        }
         if held.is_none() {
             *held = Some(self.attach(namespace, topic).await?);
         }

@@ -166,7 +166,7 @@ impl ServiceBusHttp {
 
     fn advice(&self) -> String {
         format!(
-            "; look whether it exists in {} and whether this identity may use it",
+            "; look whether it exists in {} (`ensure_topology` creates what is missing) and whether this identity may use it",
             self.inner.endpoint.host
         )
     }
