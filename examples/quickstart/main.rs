@@ -6,10 +6,11 @@
 //!     cargo run --example quickstart --features mysql -- --mysql URL
 //!
 //! `ordering.rs` and `billing.rs` are the two services, each with a database of its own; `exchange.rs` runs them;
-//! `report.rs` only counts.
+//! `report.rs` and `books.rs` only count.
 
 #![allow(clippy::duplicate_mod, reason = "the services are compiled once for each database")]
 
+mod books;
 #[cfg(feature = "mysql")]
 mod mysql;
 #[cfg(feature = "postgres")]

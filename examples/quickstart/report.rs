@@ -11,7 +11,7 @@ use sqlx::Pool;
 
 use super::Db;
 use super::ordering::Placed;
-use crate::Failure;
+use crate::{Failure, books};
 
 /// How long events took from the publisher's commit to the end of their handler.
 #[derive(Clone, Default)]
@@ -37,13 +37,8 @@ impl Latencies {
         }
     }
 
-    fn percentile(&self, share: f64) -> String {
-        let mut taken = self.inner.lock().unwrap_or_else(PoisonError::into_inner).taken.clone();
-        taken.sort_unstable();
-        let index = (taken.len() as f64 * share) as usize;
-        taken
-            .get(index.min(taken.len().saturating_sub(1)))
-            .map_or_else(|| "-".to_owned(), |taken| format!("{taken:.1?}"))
+    fn taken(&self) -> Vec<Duration> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).taken.clone()
     }
 }
 
@@ -96,62 +91,21 @@ pub(crate) async fn print(
             placed.known, placed.malformed
         );
     }
-    println!("{:<22}{:>10}{:>10}", "this run", "ordering", "billing");
-    let rows = [
-        ("published, delivered", ordering.sent, billing.sent),
-        ("processed", ordering.processed, billing.processed),
-        ("retried", ordering.retried, billing.retried),
-        ("dead", ordering.dead, billing.dead),
-    ];
-    for (name, left, right) in rows {
-        println!("{name:<22}{left:>10}{right:>10}");
-    }
-    println!("commit to handled: p50 {}, p99 {}", latencies.percentile(0.5), latencies.percentile(0.99));
-    println!();
+    println!("{}\n{}\n", books::table(ordering, billing), books::latencies(latencies.taken()));
     for dead in admin::dead_rows(billing_db, Table::Inbox, &DeadRowFilter::default()).await? {
         println!("dead: {} of session {}: {}", dead.event, dead.session_id.unwrap_or_default(), dead.reason);
     }
-    let differences = reconcile(ordering_db, billing_db).await?;
-    if differences.is_empty() {
-        println!("reconciled: yes");
-    } else {
-        println!("reconciled: no\n  {}", differences.join("\n  "));
-    }
-    Ok(differences.is_empty())
+    Ok(books::verdict(&reconcile(ordering_db, billing_db).await?))
 }
 
-/// Compares the business tables of the two services, and nothing else: every order that can be paid is paid once, by one
-/// charge of the same amount.
+/// Compares the business tables of the two services, and nothing else.
 async fn reconcile(ordering_db: &Pool<Db>, billing_db: &Pool<Db>) -> Result<Vec<String>, Failure> {
-    let mut charges: HashMap<i64, (i64, i64)> = HashMap::new();
-    let made: Vec<(i64, i64)> =
+    let charges: Vec<(i64, i64)> =
         sqlx::query_as("SELECT order_id, cents FROM charges").fetch_all(billing_db).await?;
-    for (id, cents) in made {
-        let (count, sum) = charges.entry(id).or_default();
-        (*count, *sum) = (*count + 1, *sum + cents);
-    }
-    let orders: Vec<(i64, i64, String, i64, i64)> = sqlx::query_as(
+    let orders: Vec<books::OrderRow> = sqlx::query_as(
         "SELECT order_id, total_cents, card, paid_cents, payments FROM orders ORDER BY order_id",
     )
     .fetch_all(ordering_db)
     .await?;
-    let mut differences = Vec::new();
-    for (id, total, card, paid, payments) in orders {
-        let expected = if card == "expired" { (0, 0) } else { (1, total) };
-        let charged = charges.remove(&id).unwrap_or((0, 0));
-        if charged != expected {
-            differences.push(format!(
-                "order {id}: {} charges of {} cents, expected {} of {}",
-                charged.0, charged.1, expected.0, expected.1
-            ));
-        }
-        if (payments, paid) != expected {
-            differences.push(format!(
-                "order {id}: {payments} payments of {paid} cents, expected {} of {}",
-                expected.0, expected.1
-            ));
-        }
-    }
-    differences.extend(charges.into_keys().map(|id| format!("order {id}: charged, but never placed")));
-    Ok(differences)
+    Ok(books::differences(&orders, charges))
 }
