@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{BusError, Inner, Lane, Served, hints, housekeeping};
-use crate::broker::Source;
+use crate::broker::{SendError, Source};
 use crate::inbox::processor::InboxProcessor;
 use crate::inbox::relay::InboxRelay;
 use crate::outbox::relay::OutboxRelay;
@@ -24,6 +24,8 @@ use crate::telemetry::{IncidentKind, Telemetry};
 const RESTART_WAIT: Duration = Duration::from_secs(1);
 /// How long a bus waits for its database at the start.
 const START_PATIENCE: Duration = Duration::from_secs(60);
+/// A broker that has prepared within this time was not waiting for anybody.
+const OPEN_AT_ONCE: Duration = Duration::from_secs(1);
 
 pub(super) async fn run<DB: Storage>(
     bus: &Arc<Inner<DB>>,
@@ -102,13 +104,26 @@ async fn start<DB: Storage>(
     let patience = if DB::SINGLE_WRITER { Duration::ZERO } else { START_PATIENCE };
     let connections = patiently(bus, waiting, patience, || connect(bus)).await?;
     for lane in &bus.lanes {
-        lane.broker.open().await.map_err(|reason| BusError::Broker { lane: lane.name.clone(), reason })?;
+        let opened = opened(lane, waiting).await;
+        opened.map_err(|reason| BusError::Broker { lane: lane.name.clone(), reason })?;
         let relay = bus.relay(&connections, lane);
         if let Some(bound) = patiently(bus, waiting, patience, || relay.bind()).await? {
             return Err(BusError::LaneBound { lane: lane.name.clone(), bound, own: lane.broker.identity() });
         }
     }
     Ok(connections)
+}
+
+/// Lets a broker prepare. One that takes its time waits for somebody else, and a stop need not wait with it.
+async fn opened(lane: &Lane, waiting: &watch::Sender<bool>) -> Result<(), SendError> {
+    let mut opening = lane.broker.open();
+    match tokio::time::timeout(OPEN_AT_ONCE, &mut opening).await {
+        Ok(opened) => opened,
+        Err(_elapsed) => {
+            waiting.send_replace(true);
+            opening.await
+        }
+    }
 }
 
 async fn connect<DB: Storage>(bus: &Inner<DB>) -> Result<Connections<DB>, StorageError> {

@@ -3,7 +3,7 @@
 use distributed_events::BusError;
 use serde_json::json;
 use tests::broker_conformance::{Noted, noting, publish};
-use tests::eventually::eventually;
+use tests::eventually::{DEADLINE, eventually};
 use tests::service::{Database, Running, quick};
 
 use crate::door::{Door, answer};
@@ -52,4 +52,13 @@ async fn a_bus_that_may_not_manage_says_what_it_needs() {
     let bus = quick(&database.pool).broker(broker).build().unwrap();
     let error = bus.run_until(std::future::pending()).await.unwrap_err().to_string();
     assert!(error.contains("Manage claim required.") && error.contains("Data Owner"), "{error}");
+}
+
+#[tokio::test]
+async fn a_bus_that_waits_for_its_namespace_can_be_stopped() {
+    let database = Database::new().await;
+    // Nobody listens there, and the broker would ask for a minute.
+    let broker = at(&empty().connection_string(), "http://127.0.0.1:1").ensures_topology_at_start();
+    let running = Running::start(quick(&database.pool).broker(broker).build().unwrap());
+    tokio::time::timeout(DEADLINE, running.stop()).await.expect("it heeds the stop").unwrap();
 }
