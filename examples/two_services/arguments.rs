@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use crate::Failure;
 
 pub(crate) const HELP: &str = "\
-Usage: two_services [--input FILE] [--data DIRECTORY] [--postgres URL] [--programs DIRECTORY]
+Usage: two_services [--input FILE] [--data DIRECTORY] [--postgres URL] [--patience SECONDS]
+                    [--programs DIRECTORY]
 
   --input FILE          the orders, one JSON object a line, instead of a hundred of the quickstart's
   --data DIRECTORY      where everything is kept: the services' databases, the emulators' messages (./two-services-data)
   --postgres URL        keeps ordering's database on this PostgreSQL server, in a database that is made there
+  --patience SECONDS    gives up, and says what is left to be done, when nothing has moved for so long (90)
   --programs DIRECTORY  takes the programs from a directory such as target/debug instead of building them
   -h, --help            this text
 
@@ -20,13 +22,14 @@ pub(crate) struct Arguments {
     pub(crate) input: Option<PathBuf>,
     pub(crate) data: PathBuf,
     pub(crate) postgres: Option<String>,
+    pub(crate) patience: String,
     pub(crate) programs: Option<PathBuf>,
 }
 
 impl Arguments {
     /// Reads them; none where help was asked for.
     pub(crate) fn read(words: impl IntoIterator<Item = String>) -> Result<Option<Self>, Failure> {
-        let (mut input, mut data, mut postgres, mut programs) = (None, None, None, None);
+        let (mut input, mut data, mut postgres, mut patience, mut programs) = (None, None, None, None, None);
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
             let place = match word.as_str() {
@@ -34,6 +37,7 @@ impl Arguments {
                 "--input" => &mut input,
                 "--data" => &mut data,
                 "--postgres" => &mut postgres,
+                "--patience" => &mut patience,
                 "--programs" => &mut programs,
                 _ => return Err(format!("unknown argument {word}; {HELP}").into()),
             };
@@ -42,12 +46,15 @@ impl Arguments {
         if let Some(path) = &input {
             std::fs::File::open(path).map_err(|error| format!("{path} can't be read: {error}"))?;
         }
+        let patience = patience.unwrap_or_else(|| "90".to_owned());
+        patience.parse::<u32>().map_err(|_| format!("--patience: {patience} is no number of seconds"))?;
         let data = PathBuf::from(data.unwrap_or_else(|| "two-services-data".to_owned()));
         Ok(Some(Self {
             input: input.map(PathBuf::from),
             // Ordering's books on a server and those in a file are not the same, and neither are billing's beside them.
             data: if postgres.is_some() { data.join("postgres") } else { data },
             postgres,
+            patience,
             programs: programs.map(PathBuf::from),
         }))
     }

@@ -63,7 +63,9 @@ pub(crate) async fn run(
     // Both are there, and their subscriptions with them.
     processes.say(ORDERING, "go");
     let placed = processes.line(ORDERING, "placed").await?;
-    processes.start("settle", shop("settle"))?;
+    let mut settle = shop("settle");
+    settle.args(["--patience", &arguments.patience]);
+    processes.start("settle", settle)?;
     let (settled, _) = processes.end("settle").await?;
     if !settled.success() {
         return Err("not everything is settled".into());

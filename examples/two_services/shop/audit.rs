@@ -11,11 +11,12 @@ use crate::compare::{Books, Reminder};
 use crate::settling::{Way, on_their_way};
 use crate::{Failure, books, sqlite};
 
-/// So long nothing may move before the wait is given up: longer than a session of a killed service is locked.
-const PATIENCE: Duration = Duration::from_secs(90);
-
 /// Waits until no event is on its way, and says what still is when nothing moves any more.
-pub(crate) async fn settle(ordering_db: &Pool<Db>, billing_db: &SqlitePool) -> Result<(), Failure> {
+pub(crate) async fn settle(
+    ordering_db: &Pool<Db>,
+    billing_db: &SqlitePool,
+    patience: Duration,
+) -> Result<(), Failure> {
     let live = std::io::stderr().is_terminal();
     let (mut seen, mut moved) = (None, Instant::now());
     loop {
@@ -38,11 +39,11 @@ pub(crate) async fn settle(ordering_db: &Pool<Db>, billing_db: &SqlitePool) -> R
         }
         if seen.as_ref() != Some(&waiting) {
             (seen, moved) = (Some(waiting), Instant::now());
-        } else if moved.elapsed() > PATIENCE {
+        } else if moved.elapsed() > patience {
             let waiting: String = waiting.iter().map(|(what, count)| format!("\n  {count} {what}")).collect();
             return Err(format!(
                 "nothing has moved for {} s, and there are still{waiting}",
-                PATIENCE.as_secs()
+                patience.as_secs()
             )
             .into());
         }

@@ -1,5 +1,7 @@
 //! What this program does with ordering's database.
 
+use std::time::Duration;
+
 use distributed_events::Stats;
 use serde_json::Value;
 use sqlx::{Pool, SqlitePool};
@@ -36,9 +38,9 @@ pub(crate) async fn run(
             Ok(true)
         }
         "settle" => {
-            let input = Input::read();
+            let (input, patience) = (Input::read(), Duration::from_secs(arguments.get("patience")?.parse()?));
             tokio::select! {
-                settled = audit::settle(ordering_db, billing_db) => settled.map(|()| true),
+                settled = audit::settle(ordering_db, billing_db, patience) => settled.map(|()| true),
                 () = input.ended() => Ok(false),
             }
         }

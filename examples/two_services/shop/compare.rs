@@ -31,7 +31,7 @@ impl Books {
         let late = self.lateness().into_iter().max().unwrap_or(0);
         format!(
             "sessions: {} orders, placed, changed twice and confirmed; {right} charged what the last change said\n\
-             reminders: {} came, {} before their time, the last {:.2} s after it\n\
+             reminders: {} came, {} before their time, none later than {:.2} s after it\n\
              critical lane: {} alerts through the second namespace",
             self.orders.len(),
             self.reminders.len(),

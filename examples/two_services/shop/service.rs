@@ -72,9 +72,11 @@ pub(crate) async fn run<DB: Storage>(
         .build()?;
     // The bus does this, too, but then nobody would know when the other service may begin to send: a topic forgets what
     // comes before its subscriptions are there.
-    for namespace in [&namespaces.default, &namespaces.critical] {
-        namespace.open().await?;
-    }
+    let opened = async { tokio::try_join!(namespaces.default.open(), namespaces.critical.open()) };
+    tokio::select! {
+        opened = opened => opened?,
+        () = input.ended() => return Ok(()), // an emulator that was killed would be waited for
+    };
     tell("ready");
     let loops = async { Ok::<_, Failure>(bus.run_until(input.ended()).await?) };
     let work = async {
