@@ -14,6 +14,7 @@ pub mod proxy;
 pub mod rules;
 pub mod service;
 pub mod street;
+pub mod two_services;
 
 /// The README's sample compiles.
 #[cfg(doctest)]
