@@ -165,5 +165,6 @@ fn kill(child: &mut Child) {
 }
 
 fn died(name: &str, status: ExitStatus) -> Failure {
-    format!("{name} has died ({status})").into()
+    let how = if status.code().is_some() { "ended" } else { "died" };
+    format!("{name} has {how} ({status})").into()
 }
