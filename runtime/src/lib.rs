@@ -58,6 +58,8 @@
 //!   can be requeued with [`admin`].
 //! * A transaction once committed is assumed to survive: that is the database's part.
 //!
+//! Step by step, with the tests that show it: [`manual::guarantees`].
+//!
 //! # Features
 //!
 //! | feature | default | what it adds |
@@ -103,6 +105,8 @@ pub mod inbox;
 // What assembles the loops, and what operators ask.
 pub mod bus;
 pub mod admin;
+
+pub mod manual;
 
 pub use broker::Broker;
 #[cfg(feature = "local")]

@@ -8,19 +8,19 @@
 //! | 2 | `rule_02_…`, `storage_postgres::horizons` (both tables), `storage_mysql` |
 //! | 3, 4 | `rule_03_…`, `rule_04_…`, `conformance::attempts` |
 //! | 5 | `rule_05_…` (three), `conformance::inbox::{blocked_sessions_hide_no_other, rows_dealt_with_are_left_out}` |
-//! | 7 | nothing to check before a broker without sessions |
+//! | 7 | `service_bus::kinds`, `service_bus_http`, `topology::starting` |
 //! | 8, 9 | `rule_09_…` (five), `conformance::guard`, `guard`, `storage_mysql::guarded`, `storage_postgres::transactions` |
 //! | 10 | `rule_10_…`, `instances::freezing::an_instance_that_is_frozen_inside_its_handler_…` |
 //! | 11 | `rule_11_…` (two), `instances::deaths` |
 //! | 12, 13 | `rule_12_…`, `handling::batches`, `registration` |
 //! | 14 | `conformance::ingest`, `inbox_relay` |
 //! | 15, 16 | `rule_15_…` (two), `rule_16_…`, `conformance::retention`, `registration` |
-//! | 17, 18, 19 | `conformance::ingest`, `inbox_relay` |
-//! | 20 | the hashes' vectors; the rest with Service Bus |
+//! | 17, 18, 19 | `conformance::ingest`, `inbox_relay`, `street::entities` |
+//! | 20 | the hashes' vectors, `service_bus::sessions` |
 //! | 21, 22 | `instances::deployment`, `bad_input`, `conformance::migrations` |
 //! | 23 | `registration` |
 //! | 24, 25 | `outbox_relay::{failures, marks}`, `conformance::outbox` |
-//! | 26 | with Service Bus |
+//! | 26 | `what_a_subscriber_has_lost_is_sent_again`, `broker_conformance::routing` |
 //! | 27 | `local_broker`, `conformance::local` |
 //! | 28, 29 | `rule_28_…`, `conformance::leases`, each database's `settings` |
 //! | 30 | `storage_postgres::pgbouncer`, `storage_mysql` |

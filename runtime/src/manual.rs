@@ -1,0 +1,5 @@
+//! Why things are as they are, and what they hold: to be read.
+
+/// What is guaranteed, what is not, and the tests that show it.
+#[doc = include_str!("manual/guarantees.md")]
+pub mod guarantees {}
