@@ -10,7 +10,7 @@ use distributed_events::{
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{Sqlite, SqlitePool, Transaction};
-use tests::eventually::eventually;
+use tests::eventually::{DEADLINE, eventually};
 use tests::service::{Database, Running, quick, quick_inbox, quick_outbox};
 use tokio::sync::Semaphore;
 
@@ -284,4 +284,29 @@ async fn when_one_of_two_buses_dies_the_other_takes_over_when_its_leases_run_out
     let effects = effects(&database).await;
     assert_each_once(&effects, 60);
     assert!(effects.iter().any(|(_, _, name)| name == "second"));
+}
+
+/// As when another instance, or the service itself, writes a lot while the bus starts.
+#[tokio::test]
+async fn a_bus_that_starts_while_another_writes_waits_for_its_turn() {
+    let database = Database::new().await;
+    let lock = database.pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let bus = quick(&database.pool)
+        .broker(LocalBroker::new())
+        .busy_timeout(Duration::from_millis(600))
+        .on_incident(move |incident| {
+            if incident.source == "start" {
+                let _gone = tell.send(incident.kind);
+            }
+        })
+        .build()
+        .unwrap();
+    let running = Running::start(bus);
+    let kind = tokio::time::timeout(DEADLINE, told.recv()).await.unwrap();
+    assert_eq!(kind, Some(IncidentKind::DatabaseTrouble));
+    lock.rollback().await.unwrap();
+    let leads = || database.number("SELECT count(*) FROM distributed_events_leases WHERE owner IS NOT NULL");
+    eventually("it runs", leads, |leads| *leads > 0).await;
+    running.stop().await.unwrap();
 }

@@ -107,7 +107,8 @@ async fn start<DB: Storage>(
         let opened = opened(lane, waiting).await;
         opened.map_err(|reason| BusError::Broker { lane: lane.name.clone(), reason })?;
         let relay = bus.relay(&connections, lane);
-        if let Some(bound) = patiently(bus, waiting, patience, || relay.bind()).await? {
+        // The database is there; on SQLite another writer may hold it, and does not for ever.
+        if let Some(bound) = patiently(bus, waiting, START_PATIENCE, || relay.bind()).await? {
             return Err(BusError::LaneBound { lane: lane.name.clone(), bound, own: lane.broker.identity() });
         }
     }
