@@ -8,6 +8,8 @@
 
 #[path = "service_bus/floors.rs"]
 mod floors;
+#[path = "service_bus/transport.rs"]
+mod transport;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,17 +51,20 @@ async fn main() {
     // Cargo says `--bench`, too.
     let rounds = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(5);
     println!("events of 1 KiB, batches of {BATCH}, {DEPTH} under way, {rounds} rounds of {EVENTS}, medians");
-    let (mut send, mut drain) = (Vec::new(), Vec::new());
+    let (mut send, mut relay, mut drain) = (Vec::new(), Vec::new(), Vec::new());
     let (mut receive, mut wire, mut slow) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         let emulator = emulator();
         let alone = floors::send_alone(emulator.amqp(), EVENTS, BATCH, DEPTH).await;
         let service_bus =
             |text: &str| -> Arc<dyn Broker> { Arc::new(ServiceBus::from_connection_string(text).unwrap()) };
-        let near = || service_bus(&emulator.connection_string());
+        // One for all, so that none goes while what it has settled is still on its way.
+        let broker = service_bus(&emulator.connection_string());
+        let near = || Arc::clone(&broker);
         let relayed = relay_outbox(near(), "events", EVENTS, BATCH).await;
         let drained = relay_outbox(Arc::new(floors::Instantly::default()), "events", EVENTS, BATCH).await;
-        send.push((relayed, alone));
+        send.push((send_alone(near()).await, alone));
+        relay.push((relayed, alone));
         drain.push((relayed, drained));
         let source = || Source::new("events", "audit");
         let received = receive_alone(near().as_ref(), &source()).await;
@@ -75,7 +80,8 @@ async fn main() {
         let relayed = relay_outbox(service_bus(&far), "sink", SLOW_EVENTS, SLOW_BATCH).await;
         slow.push((relayed, (DEPTH * SLOW_BATCH) as f64 / ROUND_TRIP.as_secs_f64()));
     }
-    tell("outbox relay, beside fe2o3-amqp alone with as many under way", send);
+    tell("the transport's sends, beside fe2o3-amqp alone with as many under way", send);
+    tell("outbox relay with its database, beside fe2o3-amqp alone", relay);
     tell("outbox relay, beside the same relay on a broker that takes no time", drain);
     tell("inbox relay, beside the same relay on a broker that takes no time", receive);
     tell("inbox relay, beside receiving and settling alone", wire);
@@ -97,6 +103,23 @@ fn emulator() -> Emulator {
     let topic = |name: &str, subscriptions: serde_json::Value| json!({ "Name": name, "Properties": {}, "Subscriptions": subscriptions });
     let topics = ["sink", "events"].map(|name| topic(name, json!([subscription])));
     Emulator::in_memory(&json!({ "Name": "sbemulatorns", "Queues": [], "Topics": topics }))
+}
+
+/// Events in a second that the transport sends, in batches that are there already, and nothing else.
+async fn send_alone(broker: Arc<dyn Broker>) -> f64 {
+    let measuring = Arc::new(transport::Measuring::new(broker, "sink", EVENTS, BATCH, DEPTH));
+    let database = Database::new().await;
+    let mut tx = database.pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    kibibyte().publish(&mut tx).await.unwrap();
+    tx.commit().await.unwrap();
+    let pool = Sqlite::open(&database.pool, &PoolSettings::new(2, Duration::from_secs(5))).await.unwrap();
+    let (handle, stop) = Shutdown::new();
+    let relay = OutboxRelay::new(pool, Arc::clone(&measuring) as Arc<dyn Broker>).default_topic("sink");
+    let relay = tokio::spawn(relay.run(stop));
+    wait(&database, "SELECT count(*) FROM outbox WHERE status = 'sent'", |sent| *sent == 1).await;
+    handle.stop();
+    relay.await.unwrap();
+    measuring.rate().unwrap()
 }
 
 /// Events in a second, from the first mark to the last: connecting is not counted.
@@ -131,7 +154,7 @@ async fn relay_inbox(broker: Arc<dyn Broker>, source: Source) -> f64 {
     let begun = Instant::now();
     let relay = InboxRelay::new(pool, broker, source).settings(InboxSettings::default());
     let relay = tokio::spawn(relay.run(stop));
-    wait(&database, "SELECT coalesce(max(seq), 0) FROM inbox", |last| *last == EVENTS as i64).await;
+    wait(&database, "SELECT coalesce(max(seq), 0) FROM inbox", |last| *last >= EVENTS as i64).await;
     let rate = EVENTS as f64 / begun.elapsed().as_secs_f64();
     handle.stop();
     relay.await.unwrap();

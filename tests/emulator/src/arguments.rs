@@ -112,7 +112,7 @@ impl Arguments {
     }
 }
 
-fn number<N: FromStr + PartialOrd + From<u8> + Display>(
+fn number<N: Copy + Display + FromStr + From<u8> + PartialOrd>(
     name: &str,
     text: &OsStr,
     most: N,
