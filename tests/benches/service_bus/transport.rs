@@ -6,7 +6,7 @@ use std::time::Instant;
 use distributed_events::broker::{Batch, BatchLimits, ReceiveError, Receiver, SendError, Service, Source};
 use distributed_events::{Broker, Envelope, EventId};
 use futures_util::future::BoxFuture;
-use futures_util::stream::{StreamExt, iter};
+use futures_util::stream::{FuturesUnordered, StreamExt};
 
 /// At the first event that a relay gives it, sends many of its kind over the broker inside, and remembers how fast.
 #[derive(Debug)]
@@ -30,17 +30,26 @@ impl Measuring {
 
     async fn measure(&self, first: Batch<'_>) -> f64 {
         let (events, batch, depth) = self.sizes;
-        let another = || Envelope { id: EventId::new(), ..first.events[0].clone() };
+        let another = || {
+            let mut another: Envelope = first.events[0].clone();
+            another.id = EventId::new();
+            another
+        };
         let batches: Vec<Vec<_>> =
             (0..events / batch).map(|_| (0..batch).map(|_| another()).collect()).collect();
         // The first opens the link.
         self.inner.send(Batch::new(first.from, &self.topic, &batches[0])).await.unwrap();
         let begun = Instant::now();
-        iter(&batches[1..])
-            .map(|events| self.inner.send(Batch::new(first.from, &self.topic, events)))
-            .buffered(depth)
-            .for_each(async |sent| sent.unwrap())
-            .await;
+        let mut under_way: FuturesUnordered<BoxFuture<'_, Result<(), SendError>>> = FuturesUnordered::new();
+        for events in &batches[1..] {
+            if under_way.len() == depth {
+                under_way.next().await.unwrap().unwrap();
+            }
+            under_way.push(self.inner.send(Batch::new(first.from, &self.topic, events)));
+        }
+        while let Some(sent) = under_way.next().await {
+            sent.unwrap();
+        }
         (events - batch) as f64 / begun.elapsed().as_secs_f64()
     }
 }
