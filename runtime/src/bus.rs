@@ -17,6 +17,7 @@ use sqlx::{Pool, Transaction};
 
 use self::builder::BusBuilder;
 use crate::broker::{Broker, SendError};
+use crate::crash;
 use crate::inbox::bind::EventShape;
 use crate::inbox::handler::States;
 use crate::inbox::route::Routes;
@@ -118,7 +119,9 @@ impl<DB: Storage> EventBus<DB> {
     /// # Errors
     /// As for `Transaction::commit`.
     pub async fn commit(&self, tx: Transaction<'_, DB>) -> Result<(), sqlx::Error> {
+        crash::point("publish.before-commit");
         tx.commit().await?;
+        crash::point("publish.after-commit");
         wake::committed(Hint::Published);
         Ok(())
     }

@@ -238,7 +238,8 @@ async fn killed_at_every_commit_point_it_ends_reconciled() {
     // Ordering and billing both have the point, and the first to pass it so often dies of it.
     let mut two = TwoServices::new(0);
     for times in if is_long() { vec![1, 2, 5] } else { vec![2] } {
-        for point in distributed_events::crash::POINTS {
+        for point in distributed_events::crash::POINTS.iter().chain(distributed_events::crash::SETTLE_POINTS)
+        {
             two.order(8);
             let at = format!("{point}:{times}");
             let output = two.command().env("DISTRIBUTED_EVENTS_CRASH_AT", &at).output().unwrap();

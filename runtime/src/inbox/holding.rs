@@ -57,6 +57,7 @@ impl<H> Holding<H> {
 
         let asked = Instant::now();
         let fences: Vec<_> = self.fences.values().cloned().collect();
+        crash::point("lease.before-renewal");
         let held =
             if fences.is_empty() { Vec::new() } else { DB::renew_leases(&mut conn, &fences, time).await? };
         crash::point("lease.renewed");
@@ -131,7 +132,9 @@ impl<H> Holding<H> {
 
         let limit = u32::try_from(count).unwrap_or(u32::MAX);
         let time = core.settings.lease_time;
-        for taken in DB::take_leases(conn, &names, Uuid::new_v4(), limit, time).await? {
+        let all_taken = DB::take_leases(conn, &names, Uuid::new_v4(), limit, time).await?;
+        crash::point("lease.taken");
+        for taken in all_taken {
             let Some(number) = shard_number(&taken.fence.name) else {
                 continue;
             };

@@ -106,9 +106,11 @@ impl<DB: Storage> InboxRelay<DB> {
                 return self.store_at_last(&events, error, backoff, shutdown).await;
             }
             // Only what is committed is settled, and over the link it came by (rule 18).
+            crash::point("inbox.before-settle");
             if let Err(error) = receiver.complete(&tokens).await {
                 return self.trouble(IncidentKind::BrokerUnavailable, &error, backoff, shutdown).await;
             }
+            crash::point("inbox.after-settle");
             backoff.reset();
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::caution::Passed;
+use crate::crash;
 use crate::lease::Lease;
 use crate::storage::InboxRow;
 use crate::watermark::Watermark;
@@ -101,10 +102,10 @@ impl<H> Shard<H> {
     /// The row's session waits until then, or the row itself where it has none.
     pub(crate) fn block(&mut self, row: &InboxRow, until: Instant) {
         match &row.event.session_id {
-            Some(session) => {
+            Some(session) if !crash::is_broken("sessions") => {
                 self.blocked.insert(session.clone(), until);
             }
-            None => {
+            _ => {
                 self.waiting.insert(row.seq);
                 self.row_due = Some(self.row_due.map_or(until, |due| due.min(until)));
             }

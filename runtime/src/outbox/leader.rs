@@ -295,6 +295,7 @@ impl<'a, DB: Storage> Leader<'a, DB> {
         }
         let time = self.relay.settings.lease_time;
         let mut conn = self.relay.connections.write().await?;
+        crash::point("lease.before-renewal");
         let held = DB::renew_leases(&mut conn, std::slice::from_ref(&self.lease.fence), time).await?;
         crash::point("lease.renewed");
         self.lease.renewed(asked, time);

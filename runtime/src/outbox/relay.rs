@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::leader::{Leader, Unfinished};
 use super::settings::OutboxSettings;
 use crate::broker::Broker;
+use crate::crash;
 use crate::envelope::DEFAULT_LANE;
 use crate::lease::{Lease, renew_every};
 use crate::retry::Backoff;
@@ -150,6 +151,7 @@ impl<DB: Storage> OutboxRelay<DB> {
         let Some(taken) = taken.into_iter().next() else {
             return Ok(None);
         };
+        crash::point("lease.taken");
         unfinished.lease = Some(taken.fence.clone());
         let identity = self.broker.identity();
         let bound = DB::bind_lane(&mut conn, &self.lane, &identity).await?;

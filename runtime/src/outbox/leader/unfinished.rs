@@ -30,6 +30,7 @@ impl Unfinished {
         let mut conn = relay.connections.write().await?;
         if !self.accepted.is_empty() {
             let keep = if relay.settings.retention.is_some() { SentRows::Keep } else { SentRows::Delete };
+            crash::point("relay.before-mark");
             DB::mark_sent(&mut conn, &self.accepted, keep).await?;
             crash::point("relay.after-mark");
             written(&self.accepted);
