@@ -2,11 +2,12 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 
 use tempfile::TempDir;
+
+use crate::programs::program;
 
 /// A running emulator; it ends with this value.
 #[derive(Debug)]
@@ -128,7 +129,8 @@ impl Drop for Emulator {
 }
 
 fn run(arguments: &[String], amqp: SocketAddr, http: SocketAddr) -> (Child, SocketAddr, SocketAddr) {
-    let mut child = Command::new(program())
+    let given = std::env::var_os("DISTRIBUTED_EVENTS_EMULATOR");
+    let mut child = Command::new(given.map_or_else(|| program("servicebus-emulator"), Into::into))
         .args(arguments)
         .args(["--amqp", &amqp.to_string(), "--http", &http.to_string()])
         .stdin(Stdio::null())
@@ -146,15 +148,4 @@ fn run(arguments: &[String], amqp: SocketAddr, http: SocketAddr) -> (Child, Sock
     // It may go on talking, and must not find the pipe closed.
     std::thread::spawn(move || lines.for_each(drop));
     (child, amqp, http)
-}
-
-/// The program, built beside the tests.
-fn program() -> PathBuf {
-    if let Some(path) = std::env::var_os("DISTRIBUTED_EVENTS_EMULATOR") {
-        return path.into();
-    }
-    let tests = std::env::current_exe().unwrap();
-    let path = tests.parent().and_then(|deps| deps.parent()).unwrap().join("servicebus-emulator");
-    assert!(path.exists(), "{} is missing: build it with `cargo build --workspace`", path.display());
-    path
 }

@@ -15,6 +15,18 @@ pub fn example(name: &str) -> PathBuf {
     path
 }
 
+/// A program of the workspace, built beside the tests, or beside the program that asks.
+pub fn program(name: &str) -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    let found = own.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.unwrap_or_else(|| {
+        panic!(
+            "{name} is missing beside {}: build it with `cargo build --workspace --all-features`",
+            own.display()
+        )
+    })
+}
+
 /// Runs an example to its end, which must be a good one; returns what it printed.
 pub fn run(name: &str, arguments: &[&str]) -> String {
     let Output { status, stdout, stderr } =

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use crate::conformance::Fixture;
 use crate::eventually::eventually;
+use crate::programs::program;
 
 pub mod deaths;
 pub mod deployment;
@@ -179,7 +180,7 @@ pub struct Instance {
 impl Instance {
     fn start(url: &str, folder: &Path, name: &str, words: &[&str]) -> Self {
         let log = fs::File::create(folder.join(format!("{name}.log"))).unwrap();
-        let child = Command::new(program())
+        let child = Command::new(program("instance"))
             .args([url, folder.to_str().unwrap(), name])
             .args(words)
             // Its end tells the child that the test is gone.
@@ -237,18 +238,6 @@ impl Drop for Instance {
         let _may_have_ended = self.child.kill();
         let _reaped = self.child.wait();
     }
-}
-
-/// The program `instance` of this package, built beside the tests.
-fn program() -> PathBuf {
-    let tests = std::env::current_exe().unwrap();
-    let path = tests.parent().and_then(Path::parent).unwrap().join("instance");
-    assert!(
-        path.exists(),
-        "{} is missing: build it with `cargo build --workspace --all-features`",
-        path.display()
-    );
-    path
 }
 
 /// Stamps out one test for each case on a fixture.
