@@ -17,7 +17,7 @@ use crate::inbox::relay::InboxRelay;
 use crate::outbox::relay::OutboxRelay;
 use crate::retry::Backoff;
 use crate::shutdown::Shutdown;
-use crate::storage::{Connections, Storage, StorageError, Trouble};
+use crate::storage::{Connections, Storage, StorageError};
 use crate::telemetry::{IncidentKind, Telemetry};
 
 /// The wait before a loop that has panicked is started again.
@@ -100,15 +100,12 @@ async fn start<DB: Storage>(
     bus: &Inner<DB>,
     waiting: &watch::Sender<bool>,
 ) -> Result<Connections<DB>, BusError> {
-    // A file is there or it isn't; a server may be on its way, as one is that is started together with the service.
-    let patience = if DB::SINGLE_WRITER { Duration::ZERO } else { START_PATIENCE };
-    let connections = patiently(bus, waiting, patience, || connect(bus)).await?;
+    let connections = patiently(bus, waiting, || connect(bus)).await?;
     for lane in &bus.lanes {
         let opened = opened(lane, waiting).await;
         opened.map_err(|reason| BusError::Broker { lane: lane.name.clone(), reason })?;
         let relay = bus.relay(&connections, lane);
-        // The database is there; on SQLite another writer may hold it, and does not for ever.
-        if let Some(bound) = patiently(bus, waiting, START_PATIENCE, || relay.bind()).await? {
+        if let Some(bound) = patiently(bus, waiting, || relay.bind()).await? {
             return Err(BusError::LaneBound { lane: lane.name.clone(), bound, own: lane.broker.identity() });
         }
     }
@@ -135,22 +132,17 @@ async fn connect<DB: Storage>(bus: &Inner<DB>) -> Result<Connections<DB>, Storag
     Ok(connections)
 }
 
-/// Tries again for as long as the database is in trouble that passes.
+/// Tries again for as long as the database is in trouble that is waited for.
 async fn patiently<DB: Storage, T, F: Future<Output = Result<T, StorageError>>>(
     bus: &Inner<DB>,
     waiting: &watch::Sender<bool>,
-    patience: Duration,
     attempt: impl Fn() -> F,
 ) -> Result<T, StorageError> {
-    let give_up = Instant::now() + patience;
+    let give_up = Instant::now() + START_PATIENCE;
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
     loop {
         let error = match attempt().await {
-            Err(StorageError::Database(error))
-                if DB::trouble(&error) == Trouble::Passing && Instant::now() < give_up =>
-            {
-                error
-            }
+            Err(StorageError::Database(error)) if DB::is_awaited(&error) && Instant::now() < give_up => error,
             other => return other,
         };
         bus.telemetry.incidents.report(IncidentKind::DatabaseTrouble, "start", error);

@@ -208,6 +208,12 @@ pub trait Storage: LeaseStorage + AdminStorage + LocalStorage + HintStorage {
     /// Whether a database error passes by itself, in which case no attempt is counted (rule 11).
     fn trouble(error: &sqlx::Error) -> Trouble;
 
+    /// Whether a bus that starts waits until this error passes: a server may be on its way, as one is that is started
+    /// together with the service.
+    fn is_awaited(error: &sqlx::Error) -> bool {
+        Self::trouble(error) == Trouble::Passing
+    }
+
     /// Deletes one slice of what retention no longer keeps; returns how many rows went.
     fn purge(
         conn: &mut Self::Connection,

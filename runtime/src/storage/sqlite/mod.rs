@@ -162,6 +162,11 @@ impl Storage for Sqlite {
         pool::trouble(error)
     }
 
+    /// A file is there or it isn't, but another may hold its lock for a while.
+    fn is_awaited(error: &sqlx::Error) -> bool {
+        pool::is_locked(error)
+    }
+
     async fn purge(conn: &mut SqliteConnection, retention: &Retention) -> Result<u64, StorageError> {
         let result = admin::purge(conn, retention).await;
         named(conn, result).await

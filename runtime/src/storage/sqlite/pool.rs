@@ -100,6 +100,11 @@ pub(super) fn trouble(error: &sqlx::Error) -> Trouble {
     if passing { Trouble::Passing } else { Trouble::Lasting }
 }
 
+/// Whether another has the lock that is needed, and had it for longer than the busy timeout.
+pub(super) fn is_locked(error: &sqlx::Error) -> bool {
+    code(error).is_some_and(|code| [BUSY, LOCKED].contains(&(code & 0xff)))
+}
+
 /// Whether the database refuses a value, and would at every repetition.
 pub(super) fn is_data_error(error: &sqlx::Error) -> bool {
     code(error).is_some_and(|code| [TOOBIG, CONSTRAINT, MISMATCH].contains(&(code & 0xff)))
