@@ -21,6 +21,8 @@ const PAGE: u32 = 200;
 /// again for each such size, and doubled with each failure up to what the store itself allows.
 const PATIENCE: Duration = Duration::from_secs(1);
 const PATIENCE_BYTES: usize = 1024 * 1024;
+/// How long a store may take to hear of a subscription where nobody waits for it.
+const TELLING: Duration = Duration::from_secs(10);
 /// How soon debts are looked at again: to a store that is down, to one that this process doesn't reach, and none.
 const OWING: Duration = Duration::from_millis(200);
 const UNREACHED: Duration = Duration::from_secs(1);
@@ -99,6 +101,22 @@ impl LocalBroker {
         }
         self.shared().told.insert(publisher.identity().to_owned(), changes);
         Ok(())
+    }
+
+    /// The same for every database that this process reaches, each within this time; tells what is in the way.
+    async fn tell_all(&self, patience: Duration) -> Result<(), String> {
+        let stores: Vec<_> = self.shared().stores.values().cloned().collect();
+        let told = stores.iter().map(|store| async move {
+            let told = tokio::time::timeout(patience, self.tell(store.as_ref())).await;
+            let reason = match told {
+                Ok(Ok(())) => return None,
+                Ok(Err(error)) => error.to_string(),
+                Err(_elapsed) => format!("no answer within {patience:?}"),
+            };
+            Some(format!("{} can't be told of the subscriptions yet: {reason}", store.identity()))
+        });
+        let untold: Vec<_> = futures_util::future::join_all(told).await.into_iter().flatten().collect();
+        if untold.is_empty() { Ok(()) } else { Err(untold.join("; ")) }
     }
 
     /// Read for every batch: another process may have recorded a subscription just before the event was committed.
@@ -296,20 +314,10 @@ impl Broker for LocalBroker {
 
     fn open(&self) -> BoxFuture<'_, Result<(), SendError>> {
         Box::pin(async move {
-            let stores: Vec<_> = self.shared().stores.values().cloned().collect();
-            // What can't be told now is told at its next send; nobody's start waits for another's store.
-            let told = stores.iter().map(|store| async move {
-                match tokio::time::timeout(PATIENCE, self.tell(store.as_ref())).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => {
-                        tracing::warn!(store = store.identity(), %error, "can't be told of the subscriptions yet");
-                    }
-                    Err(_elapsed) => {
-                        tracing::warn!(store = store.identity(), "can't be told of the subscriptions yet: no answer");
-                    }
-                }
-            });
-            futures_util::future::join_all(told).await;
+            // What can't be told now is told later; nobody's start waits for another's store.
+            if let Err(reason) = self.tell_all(PATIENCE).await {
+                tracing::warn!("{reason}");
+            }
             Ok(())
         })
     }
@@ -333,9 +341,15 @@ impl Broker for LocalBroker {
 
     fn receiver<'a>(
         &'a self,
-        _source: &'a Source,
+        source: &'a Source,
     ) -> BoxFuture<'a, Result<Option<Box<dyn Receiver>>, ReceiveError>> {
-        Box::pin(std::future::ready(Ok(None)))
+        Box::pin(async move {
+            // Nothing is received this way. But who asks is a subscriber, and asks again until all publishers know of it.
+            if !source.dead_letter_queue {
+                self.tell_all(TELLING).await.map_err(ReceiveError::Unavailable)?;
+            }
+            Ok(None)
+        })
     }
 }
 

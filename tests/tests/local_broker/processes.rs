@@ -33,6 +33,24 @@ async fn services_of_two_processes_reach_each_other_through_their_databases() {
     subscriber.stop().await.unwrap();
 }
 
+/// The publisher's database is away, or slow, when the subscriber starts, and nothing is ever sent from there.
+#[tokio::test]
+async fn a_store_that_can_not_be_told_at_the_start_is_told_later() {
+    let [from, to] = [Database::new().await, Database::new().await];
+    let lock = from.pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let subscriber = Running::start(service(&to, &LocalBroker::new().reaching(store(&from)), "audit"));
+    // It has started all the same, having waited for less long than the lock is held.
+    let live = "SELECT count(*) FROM distributed_events_instances";
+    eventually("it runs", || to.number(live), |live| *live == 1).await;
+    lock.rollback().await.unwrap();
+    eventually("the publisher's database knows", || recorded(&from), |found| found.len() == 1).await;
+    let publishing = publisher(&from, &LocalBroker::new().reaching(store(&to)));
+    publish_numbers(&from, 0..5).await;
+    assert_eq!(effects(&to, 5).await, texts(0..5));
+    publishing.stop().await.unwrap();
+    subscriber.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_recorded_store_that_is_not_attached_keeps_its_events() {
     let [from, to] = [Database::new().await, Database::new().await];
