@@ -90,10 +90,12 @@ impl RetryPolicy {
         }
         let exponent = i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX);
         let base = self.initial.as_secs_f64() * self.multiplier.powi(exponent);
-        // An overflow to infinity is capped here, and the cap is finite.
-        let capped = base.min(self.max.as_secs_f64());
+        // An overflow to infinity is capped here, and the cap is finite. Nothing times infinity is no number.
+        let capped = if self.initial.is_zero() { 0.0 } else { base.min(self.max.as_secs_f64()) };
         let spread = (random.clamp(0.0, 1.0) * 2.0 - 1.0) * self.jitter;
-        Some(Duration::from_secs_f64((capped * (1.0 + spread)).max(0.0)))
+        let wait = (capped * (1.0 + spread)).max(0.0);
+        // A policy that no bus takes may ask for more than a duration holds.
+        Some(Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX))
     }
 
     /// What is wrong with the policy, if anything, as a sentence.
@@ -144,3 +146,6 @@ pub(crate) fn random_unit() -> f64 {
     let bits = uuid::Uuid::new_v4().as_u128() as u32;
     f64::from(bits) / f64::from(u32::MAX)
 }
+
+#[cfg(test)]
+mod properties;
