@@ -19,10 +19,12 @@ pub const CAUSATION_ID: &str = "causationid";
 /// The row for a message (rules 14, 19 and 20).
 #[must_use]
 pub fn incoming(mut message: Message, source: &Source) -> IncomingEvent {
-    let mut problem = message.dead_letter_reason.take().map_or_else(
-        || source.dead_letter_queue.then(|| "dead-lettered by the broker, no reason given".to_owned()),
-        |reason| Some(format!("dead-lettered by the broker: {reason}")),
-    );
+    // Elsewhere it is a leftover: what was sent anew from a dead-letter queue still carries it.
+    let reason = message.dead_letter_reason.take();
+    let mut problem = source.dead_letter_queue.then(|| match reason {
+        Some(reason) => format!("dead-lettered by the broker: {reason}"),
+        None => "dead-lettered by the broker, no reason given".to_owned(),
+    });
     if let Err(reason) = cloud_events::unwrap(&mut message) {
         problem.get_or_insert(reason);
     }
@@ -141,6 +143,15 @@ mod tests {
         let mut strange = message(Some("1"));
         strange.properties.insert(EVENT_VERSION.to_owned(), "two".to_owned());
         assert!(incoming(strange, &Source::new("t", "s")).dead.unwrap().contains("`two`"));
+    }
+
+    #[test]
+    fn a_dead_letters_reason_counts_in_its_queue_alone() {
+        let mut resubmitted = message(Some("1"));
+        resubmitted.dead_letter_reason = Some("MaxDeliveryCountExceeded".to_owned());
+        assert_eq!(incoming(resubmitted.clone(), &Source::new("t", "s")).dead, None);
+        let dead = incoming(resubmitted, &Source::new("t", "s").dead_letters()).dead.unwrap();
+        assert!(dead.contains("MaxDeliveryCountExceeded"), "{dead}");
     }
 
     #[test]
