@@ -15,6 +15,11 @@ pub const MAX_HEADER: usize = 32 * 1024;
 /// All headers of an event together, in bytes (Azure Service Bus quotas: 64 KB, less the library's own).
 pub const MAX_HEADERS: usize = 60 * 1024;
 
+/// Headers that receivers take for something else, in any case: what a transport carries beside the headers, and why a
+/// broker has dead-lettered a message. Events with them would arrive without them, or dead.
+const RESERVED_HEADERS: [&str; 5] =
+    ["causationid", "DeadLetterErrorDescription", "DeadLetterReason", "eventheaders", "eventversion"];
+
 /// The longest delay or time to live: what every database's timestamps and every broker can hold.
 const MAX_DELAY: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
@@ -217,6 +222,11 @@ fn bad_headers(headers: &Headers) -> Option<String> {
                 name.escape_debug()
             ));
         }
+        if RESERVED_HEADERS.iter().any(|reserved| reserved.eq_ignore_ascii_case(name)) {
+            return Some(format!(
+                "its header name `{name}` is reserved: receivers take it for something else"
+            ));
+        }
         if value.len() > MAX_HEADER {
             return Some(format!(
                 "its header `{name}` is {} bytes, and the limit is {MAX_HEADER}",
@@ -270,3 +280,6 @@ pub(crate) async fn write<DB: Storage>(
     wake::published();
     Ok(())
 }
+
+#[cfg(test)]
+pub(crate) mod properties;
