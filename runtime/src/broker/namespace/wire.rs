@@ -46,26 +46,34 @@ pub(in crate::broker) fn properties_of(event: &Envelope, source: &str) -> Header
     set("cloudEvents:id", event.id.to_string());
     set("cloudEvents:type", event.name.clone());
     set("cloudEvents:source", source.to_owned());
-    let more: Headers = event
-        .headers
+    // Not what was said in their place above.
+    let changed = |name: &str, value: &String| event.headers.get(name) == Some(value) && !is_http(name);
+    let more: Headers = properties
         .iter()
-        .filter(|(name, _)| !is_http(name))
+        .filter(|(name, value)| changed(name, value) || is_shared(name, &properties))
         .map(|(n, v)| (n.clone(), v.clone()))
         .collect();
     if !more.is_empty() {
         // Text by name is always JSON.
-        set(MORE_HEADERS, serde_json::to_string(&more).unwrap_or_default());
+        properties.insert(MORE_HEADERS.to_owned(), serde_json::to_string(&more).unwrap_or_default());
     }
     properties
 }
 
-/// Whether HTTP carries a header of that name as it is (RFC 9110, 5.1 and 5.6.2), and doesn't mean something else by it.
+/// Whether another header has the same name to HTTP, which doesn't know capitals: one of them would be lost.
+fn is_shared(name: &str, headers: &Headers) -> bool {
+    headers.keys().any(|other| other != name && other.eq_ignore_ascii_case(name))
+}
+
+/// Whether HTTP carries a header of that name as it is (RFC 9110, 5.1 and 5.6.2), and neither it nor a receiver of ours
+/// means something else by it.
 fn is_http(name: &str) -> bool {
-    const ITS_OWN: [&str; 14] = [
+    const ITS_OWN: [&str; 15] = [
         "authorization",
         "brokerproperties",
         "connection",
         "date",
+        "diagnostic-id",
         "expires",
         "host",
         "keep-alive",
@@ -79,7 +87,8 @@ fn is_http(name: &str) -> bool {
     ];
     let token =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'.');
-    name.bytes().all(token) && !name.starts_with("content-") && !ITS_OWN.contains(&name)
+    let prefixed = name.starts_with("content-") || name.starts_with("cloudevents_");
+    name.bytes().all(token) && !prefixed && !ITS_OWN.contains(&name)
 }
 
 /// What is left of its time to live; it counts from when Service Bus takes it, or delivers it at the earliest.
@@ -137,6 +146,20 @@ mod tests {
         assert_eq!(properties["tenant"], "\u{fd} tenant");
         event.headers.retain(|name, _| name == "tenant");
         assert!(!properties_of(&event, "sb://here").contains_key(MORE_HEADERS));
+    }
+
+    #[test]
+    fn what_a_receiver_takes_out_nobody_can_publish() {
+        for name in
+            [CAUSATION_ID, EVENT_VERSION, MORE_HEADERS, DEAD_LETTER_REASON, DEAD_LETTER_DESCRIPTION]
+        {
+            for name in [name.to_owned(), name.to_ascii_lowercase(), name.to_ascii_uppercase()] {
+                let options = crate::PublishOptions::new().header(&name, "x");
+                let event = Envelope::new(EventId::new(), "e", "{}");
+                let refused = crate::outbox::publish::complete(event, options, 1_000_000);
+                assert!(refused.unwrap_err().to_string().contains("reserved"), "{name}");
+            }
+        }
     }
 
     #[test]

@@ -19,8 +19,9 @@ use tokio::sync::Mutex;
 use super::refusal::Refusal;
 use crate::broker::namespace::{Credential, Endpoint, HttpClient, authorization, http_client, reason_of};
 
-/// What `brokerproperties` is called from here on: under its own name the crate would read it, and mostly fail.
-pub(super) const BROKER_PROPERTIES: &str = "x-broker-properties";
+/// What `brokerproperties` is called from here on: under its own name the crate would read it, and mostly fail. No header
+/// of the answer can have this one, since it is no name to HTTP.
+pub(super) const BROKER_PROPERTIES: &str = "(brokerproperties)";
 /// Bytes of an answer: the largest message of the Premium tier, and what is around it.
 const LARGEST: usize = 101 * 1024 * 1024;
 

@@ -91,6 +91,10 @@ pub(super) fn decode(headers: &HttpHeaders, body: Vec<u8>) -> Message {
         .filter_map(|(name, value)| Some((name_of(name.as_str())?, property(value.as_str())?)))
         .collect();
     let more = wire::take_more_headers(&mut properties);
+    // What HTTP has made of them, or of others that are the same to it.
+    for twin in more.keys().filter_map(|name| name_of(&name.to_ascii_lowercase())) {
+        properties.remove(&twin);
+    }
     properties.extend(more);
     let enqueued_at = said.enqueued_time_utc.and_then(|text| httpdate::parse_http_date(&text).ok());
     let lives = said.time_to_live.filter(|seconds| (0.0..FOREVER).contains(seconds));
@@ -233,3 +237,6 @@ mod tests {
         assert_eq!(received(&[]).message_id, None);
     }
 }
+
+#[cfg(test)]
+mod properties;
