@@ -92,3 +92,6 @@ mod tests {
         assert!(lease.is_good(asked + Duration::from_secs(6)));
     }
 }
+
+#[cfg(test)]
+mod properties;

@@ -1,7 +1,7 @@
 //! Holding shards: announcing oneself, taking a fair share, renewing, giving back.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
-
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -65,13 +65,10 @@ impl<H> Holding<H> {
 
         let rank = ids.iter().position(|id| *id == core.me.id).unwrap_or_default();
         let share = fair_share(usize::from(SHARDS), ids.len(), rank);
-        if self.fences.len() > share {
-            self.choose_leaving(self.fences.len() - share);
-        } else if self.fences.len() < share {
-            self.take(core, &mut conn, share - self.fences.len()).await?;
-        } else if others_lack {
-            // Beyond the share, what others hand over; the surplus leaves with the next renewal.
-            self.take(core, &mut conn, usize::from(SHARDS)).await?;
+        match Move::towards(share, self.fences.len(), others_lack) {
+            Move::Leave(count) => self.choose_leaving(count),
+            Move::Take(count) => self.take(core, &mut conn, count).await?,
+            Move::Stay => {}
         }
 
         drop(conn);
@@ -206,6 +203,26 @@ impl<H> Holding<H> {
     }
 }
 
+/// What brings an instance nearer to its share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Move {
+    Leave(usize),
+    Take(usize),
+    Stay,
+}
+
+impl Move {
+    fn towards(share: usize, held: usize, others_lack: bool) -> Self {
+        match share.cmp(&held) {
+            Ordering::Less => Self::Leave(held - share),
+            Ordering::Greater => Self::Take(share - held),
+            // Beyond the share, what others hand over; the surplus leaves with the next renewal.
+            Ordering::Equal if others_lack => Self::Take(usize::from(SHARDS)),
+            Ordering::Equal => Self::Stay,
+        }
+    }
+}
+
 /// Whether another instance lacks something that this one handles.
 fn others_lack<DB: Storage>(core: &Core<DB>, live: &[Instance]) -> bool {
     let subscription = &core.subscription;
@@ -222,3 +239,6 @@ fn lease_name(subscription: &str, shard: u8) -> String {
 fn shard_number(name: &str) -> Option<u8> {
     name.rsplit(':').next().and_then(|number| number.parse().ok())
 }
+
+#[cfg(test)]
+mod properties;

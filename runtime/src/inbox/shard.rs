@@ -165,3 +165,6 @@ impl<H> Shard<H> {
         }
     }
 }
+
+#[cfg(test)]
+mod properties;

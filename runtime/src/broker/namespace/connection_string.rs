@@ -187,3 +187,6 @@ mod tests {
         assert!(!format!("{:?}", ConnectionString::parse(&text("")).unwrap()).contains(KEY));
     }
 }
+
+#[cfg(test)]
+mod properties;
