@@ -106,3 +106,6 @@ impl Config {
         read::config(text)
     }
 }
+
+#[cfg(test)]
+mod properties;
