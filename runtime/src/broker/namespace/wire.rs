@@ -150,9 +150,7 @@ mod tests {
 
     #[test]
     fn what_a_receiver_takes_out_nobody_can_publish() {
-        for name in
-            [CAUSATION_ID, EVENT_VERSION, MORE_HEADERS, DEAD_LETTER_REASON, DEAD_LETTER_DESCRIPTION]
-        {
+        for name in [CAUSATION_ID, EVENT_VERSION, MORE_HEADERS, DEAD_LETTER_REASON, DEAD_LETTER_DESCRIPTION] {
             for name in [name.to_owned(), name.to_ascii_lowercase(), name.to_ascii_uppercase()] {
                 let options = crate::PublishOptions::new().header(&name, "x");
                 let event = Envelope::new(EventId::new(), "e", "{}");

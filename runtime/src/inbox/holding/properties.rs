@@ -156,7 +156,7 @@ impl World {
                 assert_eq!(holding.fences.get(&shard.number), Some(&shard.lease.fence), "idle is held");
             }
             let at_work: BTreeSet<_> = busy.iter().map(|shard| shard.number).collect();
-            assert!(at_work.iter().all(|n| holding.idle.get(n).is_none()
+            assert!(at_work.iter().all(|n| !holding.idle.contains_key(n)
                 || holding.renewed.contains_key(n)
                 || {
                     // Lost and taken again while a worker had it.

@@ -130,7 +130,7 @@ impl Leader {
     }
 
     /// What `leader::settle` does.
-    fn end(&mut self, batch: Planned, accepted: usize, fails: Option<bool>) {
+    fn end(&mut self, batch: &Planned, accepted: usize, fails: Option<bool>) {
         let accepted = if fails.is_some() { accepted } else { batch.events.len() };
         let sessions = batch.sessions();
         let (sent, unsent) = batch.events.split_at(accepted);
@@ -168,7 +168,7 @@ impl Leader {
                 let accepted = accepted.index(batch.events.len() + 1).min(batch.events.len());
                 // What was accepted as a whole has not failed.
                 let fails = fails.filter(|_| accepted < batch.events.len());
-                self.end(batch, accepted, fails);
+                self.end(&batch, accepted, fails);
             }
             Step::End { .. } => {}
             Step::Wait(milliseconds) => self.wait(milliseconds),
@@ -183,7 +183,7 @@ impl Leader {
             while self.read(5) {}
             while self.start() {}
             while let Some(batch) = self.under_way.pop() {
-                self.end(batch, 0, None);
+                self.end(&batch, 0, None);
             }
             rounds += 1;
             assert!(rounds < 1_000, "{} rows are never sent", self.table.len());
