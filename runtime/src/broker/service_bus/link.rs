@@ -9,7 +9,7 @@ use fe2o3_amqp::link::{ReceiverAttachError, RecvError};
 use fe2o3_amqp::types::definitions::{
     Error as AmqpError, ErrorCondition, Fields, ReceiverSettleMode, SenderSettleMode,
 };
-use fe2o3_amqp::types::messaging::{Body, FilterSet, Source};
+use fe2o3_amqp::types::messaging::{FilterSet, Source};
 use fe2o3_amqp::types::primitives::{Symbol, Value};
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::condition::{Trouble, said_by_link};
 use super::connection::{Namespace, Opened};
-use super::message::{decode, locked_until};
+use super::message::{Received, decode, locked_until};
 use crate::broker::Message;
 use crate::broker::namespace::wire;
 
@@ -156,7 +156,7 @@ impl Attached {
                         break;
                     }
                 }
-                received = self.receiver.recv::<Body<Value>>() => {
+                received = self.receiver.recv::<Received>() => {
                     let report = self.report_of(received).await;
                     let ends = matches!(report, Report::Ended(_));
                     if reports(report).is_err() || ends {
@@ -186,7 +186,7 @@ impl Attached {
         let _ended = tokio::time::timeout(LAST_CALL, opened.end()).await;
     }
 
-    async fn report_of(&self, received: Result<Delivery<Body<Value>>, RecvError>) -> Report {
+    async fn report_of(&self, received: Result<Delivery<Received>, RecvError>) -> Report {
         match received {
             Ok(delivery) => {
                 let (info, message) = delivery.into_parts();
@@ -217,7 +217,7 @@ impl Attached {
     /// Gives back what has arrived and nobody has taken.
     async fn give_back_the_rest(&mut self) {
         let mut rest = Vec::new();
-        while let Some(Ok(delivery)) = self.receiver.recv::<Body<Value>>().now_or_never() {
+        while let Some(Ok(delivery)) = self.receiver.recv::<Received>().now_or_never() {
             rest.push(DeliveryInfo::from(&delivery));
         }
         if !rest.is_empty() {

@@ -10,6 +10,7 @@ use fe2o3_amqp::types::messaging::{
 };
 use fe2o3_amqp::types::primitives::{Binary, OrderedMap, SimpleValue, Symbol, Timestamp, Value};
 
+use super::body::Plain;
 use crate::broker::Message;
 use crate::broker::namespace::wire;
 use crate::envelope::{Envelope, Headers};
@@ -84,7 +85,7 @@ fn ttl_of(event: &Envelope) -> Option<u32> {
     Some(u32::try_from(wire::ttl_of(event)?.as_millis()).unwrap_or(u32::MAX))
 }
 
-fn bytes_of(event: &Envelope, source: &str) -> Result<Vec<u8>, String> {
+pub(super) fn bytes_of(event: &Envelope, source: &str) -> Result<Vec<u8>, String> {
     let message = message_of(event, source);
     let mut bytes = Vec::with_capacity(event.data.len() + 1024);
     let mut put = |section: Result<Vec<u8>, serde_amqp::Error>| {
@@ -102,8 +103,11 @@ fn bytes_of(event: &Envelope, source: &str) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
+/// What is received: bytes, or a value.
+pub(super) type Received = Body<Plain>;
+
 /// A received message in the words of the port.
-pub(super) fn decode(message: AmqpMessage<Body<Value>>) -> Message {
+pub(super) fn decode(message: AmqpMessage<Received>) -> Message {
     let properties = message.properties.unwrap_or_default();
     let annotations = message.message_annotations.map(|found| found.0).unwrap_or_default();
     let annotation = |name: &str| annotations.get(&OwnedKey::Symbol(Symbol::from(name)));
@@ -147,7 +151,7 @@ fn expiry(time: Option<&Timestamp>) -> Option<SystemTime> {
 }
 
 /// Until when a message is locked.
-pub(super) fn locked_until(message: &AmqpMessage<Body<Value>>) -> Option<SystemTime> {
+pub(super) fn locked_until(message: &AmqpMessage<Received>) -> Option<SystemTime> {
     let key = OwnedKey::Symbol(Symbol::from("x-opt-locked-until"));
     match message.message_annotations.as_ref()?.0.get(&key)? {
         Value::Timestamp(time) => Some(system_time(time)),
@@ -155,7 +159,7 @@ pub(super) fn locked_until(message: &AmqpMessage<Body<Value>>) -> Option<SystemT
     }
 }
 
-fn body_of(body: Body<Value>) -> Vec<u8> {
+fn body_of(body: Received) -> Vec<u8> {
     match body {
         Body::Data(parts) => {
             let mut bytes = Vec::new();
@@ -164,9 +168,9 @@ fn body_of(body: Body<Value>) -> Vec<u8> {
             }
             bytes
         }
-        Body::Value(value) => match value.0 {
-            Value::Binary(bytes) => bytes.into_vec(),
-            value => text(&value).unwrap_or_default().into_bytes(),
+        Body::Value(value) => match value.0.0 {
+            SimpleValue::Binary(bytes) => bytes.into_vec(),
+            value => text(&value.into()).unwrap_or_default().into_bytes(),
         },
         Body::Sequence(_) | Body::Empty => Vec::new(),
     }
@@ -250,7 +254,7 @@ mod tests {
         for Vector { name, amqp } in vectors {
             let amqp = bytes(&amqp);
             let reader = serde_amqp::read::SliceReader::new(&amqp);
-            let read = Body::<Value>::decode_message_from_reader(reader).unwrap();
+            let read = Received::decode_message_from_reader(reader).unwrap();
             let event = incoming(decode(read), &Source::new("events", "billing"));
             assert_eq!(event.dead, None, "{name}");
             let dialect = name.strip_suffix(", traced").unwrap_or(&name);
@@ -308,3 +312,6 @@ mod tests {
         assert_eq!(sent, include_str!("sent.hex").trim());
     }
 }
+
+#[cfg(test)]
+mod properties;

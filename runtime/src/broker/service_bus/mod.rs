@@ -1,5 +1,6 @@
 //! Azure Service Bus over AMQP 1.0.
 
+mod body;
 mod cbs;
 mod condition;
 mod connection;
