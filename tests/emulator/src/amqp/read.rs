@@ -9,20 +9,24 @@ use crate::model::Value as Simple;
 
 /// How deep a value may be nested.
 const DEEPEST: usize = 32;
-/// Elements of an array that take no bytes at all.
+/// Elements of arrays that take no bytes at all, in all that is read together.
 const MOST_EMPTY: usize = 4096;
+/// Bytes of an array's descriptor, which each of its elements gets a copy of.
+const LONGEST_DESCRIPTOR: usize = 64;
 
 /// Takes values from the front of bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
+    /// How many elements that take no bytes may still come.
+    empty: usize,
 }
 
 type Read<T> = Result<T, Malformed>;
 
 impl<'a> Reader<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes }
+        Self { rest: bytes, empty: MOST_EMPTY }
     }
 
     pub(super) fn rest(&self) -> &'a [u8] {
@@ -179,19 +183,24 @@ impl<'a> Reader<'a> {
             0xa3 | 0xb3 => Simple::Symbol(text(self.sized(wide)?)?),
             0x45 => return Ok(Value::List(Vec::new())),
             0xc0 | 0xd0 => {
-                let (count, mut inner) = self.inside(code)?;
-                return inner.many(count, depth).map(Value::List);
+                return self.compose(code, |inner, count| inner.many(count, depth)).map(Value::List);
             }
             0xc1 | 0xd1 => {
-                let (count, mut inner) = self.inside(code)?;
-                return inner.pairs(count, depth).map(Value::Map);
+                return self.compose(code, |inner, count| inner.pairs(count, depth)).map(Value::Map);
             }
             0xe0 | 0xf0 => {
-                let (count, mut inner) = self.inside(code)?;
-                return inner.array(count, depth).map(Value::Array);
+                return self.compose(code, |inner, count| inner.array(count, depth)).map(Value::Array);
             }
             _ => return Err(Malformed("a type that AMQP doesn't have")),
         }))
+    }
+
+    fn compose<T>(&mut self, code: u8, read: impl FnOnce(&mut Self, usize) -> Read<T>) -> Read<T> {
+        let (count, mut inner) = self.inside(code)?;
+        inner.empty = self.empty;
+        let read = read(&mut inner, count);
+        self.empty = inner.empty;
+        read
     }
 
     fn many(&mut self, count: usize, depth: usize) -> Read<Vec<Value>> {
@@ -216,10 +225,18 @@ impl<'a> Reader<'a> {
         let mut code = self.byte()?;
         let mut descriptor = None;
         if code == 0 {
-            descriptor = Some(self.nested(depth + 1)?);
+            let before = self.rest.len();
+            let found = self.nested(depth + 1)?;
+            if !matches!(found, Value::Simple(_)) || before - self.rest.len() > LONGEST_DESCRIPTOR {
+                return Err(Malformed("an array's descriptor is more than a name or a number"));
+            }
+            descriptor = Some(found);
             code = self.byte()?;
         }
-        if count > self.rest.len().max(if code >> 4 == 4 { MOST_EMPTY } else { 0 }) {
+        if code >> 4 == 4 {
+            self.empty =
+                self.empty.checked_sub(count).ok_or(Malformed("there are too many values of no bytes"))?;
+        } else if count > self.rest.len() {
             return Err(Malformed("an array has fewer values than it says"));
         }
         let one = |_| {

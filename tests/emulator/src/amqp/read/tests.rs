@@ -100,6 +100,28 @@ fn sizes_and_counts_that_lie_cost_nothing() {
     }
 }
 
+/// A frame of 64 KiB must not become a gigabyte.
+#[test]
+fn few_bytes_are_few_values() {
+    let nothings = [0xf0, 0, 0, 0, 5, 0, 0, 0x10, 0, 0x40];
+    let list = |count: u8| {
+        let inner = nothings.repeat(count.into());
+        [&[0xd0, 0, 0, 0, u8::try_from(inner.len() + 4).unwrap(), 0, 0, 0, count][..], &inner].concat()
+    };
+    assert!(Reader::new(&list(1)).value().is_ok());
+    assert!(Reader::new(&list(2)).value().is_err(), "4096 values of no bytes are for all arrays together");
+
+    let described = |length: u8| {
+        let name = [&[0xa3, length][..], &vec![b'a'; length.into()]].concat();
+        let inner = [&[2, 0][..], &name, &[0x50, 1, 2]].concat();
+        [&[0xe0, u8::try_from(inner.len()).unwrap()][..], &inner].concat()
+    };
+    assert!(Reader::new(&described(62)).value().is_ok());
+    assert!(Reader::new(&described(63)).value().is_err(), "each element has a copy of it");
+    let of_many = [&[0xe0, 15, 2, 0][..], &nothings, &[0x50, 1, 2]].concat();
+    assert!(Reader::new(&of_many).value().is_err(), "and of all that it is made of");
+}
+
 #[test]
 fn nesting_ends() {
     let mut list = vec![0x45];
