@@ -4,6 +4,9 @@ mod body;
 mod cbs;
 mod condition;
 mod connection;
+#[cfg(feature = "__fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod health;
 mod link;
 mod message;

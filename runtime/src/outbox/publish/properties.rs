@@ -126,6 +126,9 @@ pub(crate) fn same(sent: &Envelope, received: &IncomingEvent) -> Result<(), Test
 }
 
 proptest! {
+    // Envelopes are large, so fewer of them.
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
     #[test]
     fn what_is_let_through_is_within_the_limits(event in publishable()) {
         prop_assert!((1..=MAX_NAME).contains(&event.name.chars().count()));

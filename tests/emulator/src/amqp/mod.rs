@@ -13,6 +13,9 @@ mod encode;
 mod error;
 mod events;
 mod frame;
+#[cfg(feature = "__fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod greeting;
 mod incoming;
 mod link;

@@ -7,6 +7,9 @@ mod admin;
 pub mod api;
 mod container;
 mod fault;
+#[cfg(feature = "__fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod history;
 mod message;
 mod namespace;

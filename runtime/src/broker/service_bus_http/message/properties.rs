@@ -35,6 +35,9 @@ fn delivered(sent: &Json, reversed: bool) -> HttpHeaders {
 }
 
 proptest! {
+    // Envelopes are large, so fewer of them.
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
     #[test]
     fn events_come_in_as_they_went_out(events in prop::collection::vec(publishable(), 1..4), reversed: bool) {
         let batch: Vec<Json> = serde_json::from_str(&encode(&events, "sb://here").unwrap()).unwrap();
