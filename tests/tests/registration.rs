@@ -1,6 +1,5 @@
 //! What a bus refuses to be built or started with, and in which words.
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use distributed_events::inbox::handler::{Declaration, DeclaredHandler, HandlerScope, StateKey};
@@ -13,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{Sqlite, Transaction};
 use tests::eventually::eventually;
 use tests::memory_broker::MemoryBroker;
-use tests::service::{Database, Running, quick, quick_inbox};
+use tests::service::{Database, Running, quick};
 
 #[derive(Serialize, Deserialize)]
 struct Placed;
@@ -368,29 +367,6 @@ async fn a_bus_without_the_tables_names_the_migration() {
     assert!(error.contains("EventBus::migrate(&pool)") && error.contains("empty.db"), "{error}");
     EventBus::migrate(&pool).await.unwrap();
     bus.run_until(std::future::ready(())).await.unwrap();
-}
-
-#[tokio::test]
-async fn a_bus_whose_database_is_locked_waits_for_it() {
-    let database = Database::new().await;
-    let incidents = Arc::new(Mutex::new(Vec::new()));
-    let told = Arc::clone(&incidents);
-    let bus = quick(&database.pool)
-        .broker(LocalBroker::new())
-        .on_incident(move |incident| told.lock().unwrap().push(incident.message.clone()))
-        .busy_timeout(Duration::from_millis(200))
-        .inbox(quick_inbox().handler_timeout(Duration::from_millis(100)))
-        .build()
-        .unwrap();
-    // Longer than the busy timeout, as a backup might.
-    let lock = database.pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
-    let running = Running::start(bus);
-    let said = || async { incidents.lock().unwrap().iter().any(|told| told.contains("database is locked")) };
-    eventually("it says so", said, |said| *said).await;
-    lock.rollback().await.unwrap();
-    let leads = "SELECT count(*) FROM distributed_events_leases WHERE owner IS NOT NULL";
-    eventually("it has started", || database.number(leads), |leads| *leads > 0).await;
-    running.stop().await.unwrap();
 }
 
 #[tokio::test]
