@@ -40,7 +40,7 @@ impl SharedKey {
 }
 
 /// Gives the keys that are to be used from now on: see
-/// [`ServiceBus::on_unauthorized`](super::ServiceBus::on_unauthorized).
+/// `ServiceBus::on_unauthorized`.
 pub type KeySource = Arc<dyn Fn() -> BoxFuture<'static, Option<SharedKey>> + Send + Sync>;
 
 /// Why there is no token.
