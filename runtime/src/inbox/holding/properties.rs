@@ -75,7 +75,9 @@ impl World {
         let share = fair_share(usize::from(SHARDS), live, rank);
         match Move::towards(share, holding.fences.len(), false) {
             Move::Leave(count) => {
+                let chosen = holding.leaving.iter().filter(|n| holding.fences.contains_key(n)).count();
                 holding.choose_leaving(count);
+                assert_eq!(holding.leaving.len(), count.max(chosen), "no more than are too many");
                 let leaving: BTreeSet<_> = holding.leaving.iter().collect();
                 assert_eq!(leaving.len(), holding.leaving.len(), "each leaves once");
                 assert!(leaving.len() >= count && leaving.iter().all(|n| holding.fences.contains_key(n)));

@@ -139,11 +139,14 @@ proptest! {
         }
         prop_assert!(event.encoded_size() <= DEFAULT_MAX_SIZE);
     }
+}
 
-    #[test]
-    fn only_the_32_pseudo_sessions_are_reserved(number: u8, text in "~?[0-9]{0,3}|\\PC{0,4}") {
-        prop_assert_eq!(is_reserved_session(&format!("~{number:02}")), number < 32);
-        let reserved = (0..32).any(|number| text == format!("~{number:02}"));
-        prop_assert_eq!(is_reserved_session(&text), reserved);
+#[test]
+fn only_the_32_pseudo_sessions_are_reserved() {
+    let reserved: Vec<_> =
+        (0..=999).map(|number| format!("~{number:02}")).filter(|it| is_reserved_session(it)).collect();
+    assert_eq!(reserved, (0..32).map(|number| format!("~{number:02}")).collect::<Vec<_>>());
+    for other in ["", "~", "~0", "~000", "00", "~ 1", "~+1", "~1\u{663}", "~~01", "~01 "] {
+        assert!(!is_reserved_session(other), "{other}");
     }
 }
