@@ -43,7 +43,8 @@ impl<'a> Parser<'a> {
             Some(Token::Word(word) | Token::Delimited(word)) => format!("`{word}` stands"),
             Some(Token::Text(text)) => format!("'{text}' stands"),
             Some(Token::Integer(n)) => format!("{n} stands"),
-            Some(Token::Double(n)) => format!("{n} stands"),
+            // A large one without its zeros.
+            Some(Token::Double(n)) => format!("{n:?} stands"),
             Some(Token::Parameter(name)) => format!("@{name} stands"),
             Some(Token::Sign(sign)) => format!("`{sign}` stands"),
         };

@@ -168,6 +168,18 @@ fn what_is_no_condition() {
 }
 
 #[test]
+fn a_refusal_is_as_short_as_what_is_refused() {
+    assert_eq!(
+        evaluate_on(&message(), "1 37e230").unwrap_err(),
+        "parse: 3.7e231 stands where the end or an operator is expected"
+    );
+    assert_eq!(
+        evaluate_on(&message(), "1 2.5").unwrap_err(),
+        "parse: 2.5 stands where the end or an operator is expected"
+    );
+}
+
+#[test]
 fn like_is_quick_on_hostile_patterns() {
     let text = "a".repeat(30_000);
     let pattern = format!("{}b", "%a".repeat(500));
