@@ -8,11 +8,14 @@ use super::read::Reader;
 use super::value::Value;
 use super::{encode, message};
 
+/// The condition and the text that a client is told.
+pub type Told = (&'static str, String);
+
 /// The first frame: its body, and its length with the header.
 ///
 /// # Errors
 /// The condition and the text that the client is told.
-pub fn first(bytes: &[u8], largest: u32) -> Result<Option<(&[u8], usize)>, (&'static str, String)> {
+pub fn first(bytes: &[u8], largest: u32) -> Result<Option<(&[u8], usize)>, Told> {
     let frame = frame::first(bytes, largest).map_err(|error| (error.condition, error.text.into_owned()))?;
     Ok(frame.map(|Frame { body, length, .. }| (body, length)))
 }
@@ -21,7 +24,7 @@ pub fn first(bytes: &[u8], largest: u32) -> Result<Option<(&[u8], usize)>, (&'st
 ///
 /// # Errors
 /// The condition and the text that the client is told.
-pub fn payload(body: &[u8]) -> Result<Option<&[u8]>, (&'static str, String)> {
+pub fn payload(body: &[u8]) -> Result<Option<&[u8]>, Told> {
     let read = frame::performative(body).map_err(|error| (error.condition, error.text.into_owned()))?;
     Ok(read.map(|(performative, payload)| {
         if let Performative::Transfer(transfer) = &performative {
