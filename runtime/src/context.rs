@@ -3,8 +3,7 @@
 use std::future::Future;
 use std::time::SystemTime;
 
-use uuid::Uuid;
-
+use crate::chance;
 use crate::envelope::{EventId, Headers, MAX_NAME, TRACEPARENT};
 
 tokio::task_local! {
@@ -45,7 +44,7 @@ impl Correlation {
     /// A correlation with a new random id.
     #[must_use]
     pub fn random() -> Self {
-        Self::new(Uuid::new_v4().to_string())
+        Self::new(chance::id().to_string())
     }
 
     /// The same, with the id of what caused the events to come.
@@ -94,10 +93,10 @@ impl Correlation {
     /// A child of the current trace, or the root of a new one (W3C Trace Context, section 3.2).
     pub(crate) fn child_traceparent(&self) -> String {
         let parent = self.traceparent.as_deref().and_then(trace_and_flags);
-        let random = Uuid::new_v4().simple().to_string();
+        let random = chance::id().simple().to_string();
         match parent {
             Some((trace, flags)) => format!("00-{trace}-{}-{flags}", &random[..16]),
-            None => format!("00-{}-{}-01", Uuid::new_v4().simple(), &random[..16]),
+            None => format!("00-{}-{}-01", chance::id().simple(), &random[..16]),
         }
     }
 }

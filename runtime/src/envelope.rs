@@ -8,6 +8,8 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::chance;
+
 /// The identity of an event: a UUID, version 7 where this library made it.
 ///
 /// It is the outbox row's id, the message id on the wire and, together with the
@@ -26,7 +28,7 @@ impl EventId {
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default id that differs each time would surprise")]
     pub fn new() -> Self {
-        Self(Uuid::now_v7())
+        Self(chance::id_by_time())
     }
 
     /// An id of the caller's own, for example one that makes a retried publish idempotent.

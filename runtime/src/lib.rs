@@ -72,6 +72,7 @@
 //! | `service-bus` | no | `ServiceBus`, the broker over Azure Service Bus |
 //! | `service-bus-http` | no | `ServiceBusHttp`, the same over HTTPS |
 //! | `entra` | no | the same with an identity of Microsoft Entra ID |
+//! | `testing` | no | what tests need: random numbers, ids and hints by a seed |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 // Words that everything shares: pure, no rows, no loops.
@@ -79,6 +80,7 @@ pub mod envelope;
 pub mod context;
 mod error;
 pub mod retry;
+mod chance;
 mod pace;
 mod watermark;
 mod lease;
@@ -107,6 +109,8 @@ pub mod bus;
 pub mod admin;
 
 pub mod manual;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use broker::Broker;
 #[cfg(feature = "local")]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::chance;
+
 /// How often and how soon a failed handler is tried again, with exponential backoff.
 ///
 /// ```
@@ -137,14 +139,8 @@ impl Backoff {
 
     pub(crate) fn next(&mut self) -> Duration {
         self.failures = self.failures.saturating_add(1).min(64);
-        self.policy.delay_after(self.failures, random_unit()).unwrap_or(self.policy.max)
+        self.policy.delay_after(self.failures, chance::unit()).unwrap_or(self.policy.max)
     }
-}
-
-/// A random number between 0 and 1.
-pub(crate) fn random_unit() -> f64 {
-    let bits = uuid::Uuid::new_v4().as_u128() as u32;
-    f64::from(bits) / f64::from(u32::MAX)
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! Stopping: a signal that every loop watches, and the future that most programs stop on.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 /// Completes at Ctrl-C or, on Unix, at SIGTERM: what `run_until` is usually given.
 ///
@@ -38,33 +40,45 @@ async fn wait_for_signal() -> std::io::Result<()> {
 /// What a loop watches: once stopped it stays stopped.
 #[derive(Clone, Debug)]
 pub struct Shutdown {
-    stopped: watch::Receiver<bool>,
+    signal: Arc<Signal>,
 }
 
 /// The other end: stops the loops, also when it is dropped.
 #[derive(Debug)]
 pub struct ShutdownHandle {
-    stop: watch::Sender<bool>,
+    signal: Arc<Signal>,
+}
+
+/// Wakes those who wait in the order in which they began to, so that a simulation can repeat it.
+#[derive(Debug, Default)]
+struct Signal {
+    is_given: AtomicBool,
+    waiting: Notify,
 }
 
 impl Shutdown {
     /// A signal and the handle that gives it.
     #[must_use]
     pub fn new() -> (ShutdownHandle, Self) {
-        let (stop, stopped) = watch::channel(false);
-        (ShutdownHandle { stop }, Self { stopped })
+        let signal = Arc::<Signal>::default();
+        (ShutdownHandle { signal: Arc::clone(&signal) }, Self { signal })
     }
 
     /// Whether the signal was given.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        // A dropped handle counts as a stop: nobody is left to give the signal.
-        *self.stopped.borrow() || self.stopped.has_changed().is_err()
+        self.signal.is_given.load(Ordering::Acquire)
     }
 
     /// Completes when the signal is given; at once if it was.
     pub async fn stopped(&mut self) {
-        let _gone = self.stopped.wait_for(|stopped| *stopped).await;
+        let waiting = self.signal.waiting.notified();
+        tokio::pin!(waiting);
+        // Waits from here on, so that a signal after the look is not missed.
+        waiting.as_mut().enable();
+        if !self.is_stopped() {
+            waiting.await;
+        }
     }
 
     /// Runs a future until it completes (`Some`) or the signal is given (`None`).
@@ -80,6 +94,14 @@ impl Shutdown {
 impl ShutdownHandle {
     /// Gives the signal. Giving it twice is harmless.
     pub fn stop(&self) {
-        self.stop.send_replace(true);
+        self.signal.is_given.store(true, Ordering::Release);
+        self.signal.waiting.notify_waiters();
+    }
+}
+
+impl Drop for ShutdownHandle {
+    /// Nobody is left to give the signal.
+    fn drop(&mut self) {
+        self.stop();
     }
 }

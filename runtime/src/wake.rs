@@ -62,6 +62,10 @@ pub(crate) fn committed(hint: Hint) {
 
 /// A hint for this process's own loops, as another one gave it.
 pub(crate) fn heard(hint: Hint) {
+    #[cfg(feature = "testing")]
+    if crate::chance::seeded::is_on() {
+        return simulated::heard(hint);
+    }
     let loops = match hint {
         Hint::Published => &PUBLISHED,
         Hint::Received => &RECEIVED,
@@ -71,15 +75,58 @@ pub(crate) fn heard(hint: Hint) {
 
 /// What an outbox relay watches.
 pub(crate) fn on_published() -> watch::Receiver<u64> {
+    #[cfg(feature = "testing")]
+    if crate::chance::seeded::is_on() {
+        return simulated::on(Hint::Published);
+    }
     PUBLISHED.subscribe()
 }
 
 /// What an inbox processor watches.
 pub(crate) fn on_received() -> watch::Receiver<u64> {
+    #[cfg(feature = "testing")]
+    if crate::chance::seeded::is_on() {
+        return simulated::on(Hint::Received);
+    }
     RECEIVED.subscribe()
 }
 
 /// What is to be passed on to other processes.
 pub(crate) fn on_committed() -> watch::Receiver<Committed> {
     COMMITTED.subscribe()
+}
+
+/// The hints of a simulation: those of its thread alone, told to the loops in the order of their coming, so that the same
+/// seed gives the same run; and every second one gets lost on the way, as between two processes.
+#[cfg(feature = "testing")]
+mod simulated {
+    use std::cell::RefCell;
+
+    use tokio::sync::watch;
+
+    use super::Hint;
+    use crate::chance;
+
+    thread_local! {
+        static LOOPS: RefCell<Vec<(Hint, watch::Sender<u64>)>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub(super) fn on(hint: Hint) -> watch::Receiver<u64> {
+        let (sender, receiver) = watch::channel(0);
+        LOOPS.with_borrow_mut(|loops| {
+            loops.retain(|(_, other)| !other.is_closed());
+            loops.push((hint, sender));
+        });
+        receiver
+    }
+
+    pub(super) fn heard(hint: Hint) {
+        LOOPS.with_borrow(|loops| {
+            for (_, sender) in loops.iter().filter(|(of, sender)| *of == hint && !sender.is_closed()) {
+                if chance::unit() < 0.5 {
+                    sender.send_modify(|count| *count = count.wrapping_add(1));
+                }
+            }
+        });
+    }
 }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Inner;
+use crate::chance;
 use crate::retry::Backoff;
 use crate::shutdown::Shutdown;
 use crate::storage::{Connections, Hint, Storage};
@@ -16,7 +17,7 @@ use crate::wake::{self, Committed};
 const APART: Duration = Duration::from_millis(1);
 
 pub(super) async fn run<DB: Storage>(bus: Arc<Inner<DB>>, connections: Connections<DB>, mut stop: Shutdown) {
-    let me = Uuid::new_v4();
+    let me = chance::id();
     let both = async {
         tokio::join!(tell(&connections, me), async {
             if bus.listens {

@@ -1,10 +1,11 @@
 //! The guarded transaction: mark, handlers, guard, commit (SEMANTICS.md, rules 8 to 13).
 
 use std::panic::AssertUnwindSafe;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use sqlx::Transaction;
+use tokio::time::Instant;
 
 use super::handler::{HandlerScope, States};
 use super::route::Route;

@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::shard::Shard;
 use super::worker::Core;
-use crate::crash;
 use crate::lease::{Lease, fair_share, renew_every};
 use crate::storage::{Fence, Instance, SHARDS, Storage, StorageError};
 use crate::telemetry::IncidentKind;
+use crate::{chance, crash};
 
 /// The shards of one processor: idle ones here, those at work with their workers.
 #[derive(Debug)]
@@ -129,7 +128,7 @@ impl<H> Holding<H> {
 
         let limit = u32::try_from(count).unwrap_or(u32::MAX);
         let time = core.settings.lease_time;
-        let all_taken = DB::take_leases(conn, &names, Uuid::new_v4(), limit, time).await?;
+        let all_taken = DB::take_leases(conn, &names, chance::id(), limit, time).await?;
         crash::point("lease.taken");
         for taken in all_taken {
             let Some(number) = shard_number(&taken.fence.name) else {

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::handler::States;
 use super::holding::Holding;
@@ -20,7 +19,7 @@ use crate::retry::Backoff;
 use crate::shutdown::Shutdown;
 use crate::storage::{Connections, Instance, Storage, StorageError};
 use crate::telemetry::{IncidentKind, Telemetry};
-use crate::wake;
+use crate::{chance, wake};
 
 /// Runs the handlers of one subscription on the rows of its inbox, each in the transaction that marks its row.
 ///
@@ -42,7 +41,7 @@ impl<DB: Storage> InboxProcessor<DB> {
         telemetry: Telemetry,
     ) -> Self {
         let source = format!("inbox processor of subscription {subscription}");
-        let me = Instance::new(Uuid::new_v4(), routes.handled(&subscription));
+        let me = Instance::new(chance::id(), routes.handled(&subscription));
         let core = Core {
             connections,
             subscription,
@@ -165,7 +164,7 @@ impl<DB: Storage> Run<DB> {
         }
         // No shard goes first every time.
         if !ready.is_empty() {
-            let turn = (crate::retry::random_unit() * ready.len() as f64) as usize % ready.len();
+            let turn = (chance::unit() * ready.len() as f64) as usize % ready.len();
             ready.rotate_left(turn);
         }
         let mut started = false;

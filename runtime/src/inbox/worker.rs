@@ -12,12 +12,11 @@ use super::handler::States;
 use super::route::{Route, Routes};
 use super::settings::InboxSettings;
 use super::shard::Shard;
-use crate::crash;
 use crate::error::HandlerError;
-use crate::retry::random_unit;
 use crate::shutdown::Shutdown;
 use crate::storage::{Attempt, Connections, InboxQuery, InboxRow, Instance, Storage, StorageError, Verdict};
 use crate::telemetry::{IncidentKind, Telemetry};
+use crate::{chance, crash};
 
 /// How long a worker stays with one shard while others wait.
 const SLICE: Duration = Duration::from_millis(500);
@@ -299,7 +298,7 @@ impl<DB: Storage> Core<DB> {
         if error.is_dead_letter() {
             return self.end_dead(shard, row, &reason, Verdict::Dead, 1 - counted).await;
         }
-        match route.retry.delay_after(row.attempts + 1, random_unit()) {
+        match route.retry.delay_after(row.attempts + 1, chance::unit()) {
             Some(delay) => self.try_again(shard, row, delay, 1 - counted, &reason).await,
             None => self.end_dead(shard, row, &reason, Verdict::Dead, 1 - counted).await,
         }

@@ -4,18 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::leader::{Leader, Unfinished};
 use super::settings::OutboxSettings;
 use crate::broker::Broker;
-use crate::crash;
 use crate::envelope::DEFAULT_LANE;
 use crate::lease::{Lease, renew_every};
 use crate::retry::Backoff;
 use crate::shutdown::Shutdown;
 use crate::storage::{Connections, InboxStore, PoolInbox, Storage, StorageError};
 use crate::telemetry::{IncidentKind, Telemetry};
+use crate::{chance, crash};
 
 /// The topic of events that name none.
 pub const DEFAULT_TOPIC: &str = "events";
@@ -147,7 +146,7 @@ impl<DB: Storage> OutboxRelay<DB> {
         let name = [format!("outbox:{}", self.lane)];
         let time = self.settings.lease_time;
         let mut conn = self.connections.write().await?;
-        let taken = DB::take_leases(&mut conn, &name, Uuid::new_v4(), 1, time).await?;
+        let taken = DB::take_leases(&mut conn, &name, chance::id(), 1, time).await?;
         let Some(taken) = taken.into_iter().next() else {
             return Ok(None);
         };

@@ -1,0 +1,3 @@
+//! For tests.
+
+pub use crate::chance::seeded::Seeded;
