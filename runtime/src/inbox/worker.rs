@@ -84,7 +84,7 @@ impl<DB: Storage> Core<DB> {
         let read_at = Instant::now();
         shard.read_at = Some(read_at);
 
-        let (rows, horizon) = {
+        let (rows, last, end, horizon) = {
             let mut conn = self.connections.read().await?;
             if let Some(horizon) = shard.watermark.unproven()
                 && DB::has_passed(&mut conn, horizon).await?
@@ -96,13 +96,13 @@ impl<DB: Storage> Core<DB> {
                 .without(&blocked)
                 .except(&waiting);
             let rows = DB::read_inbox(&mut conn, &query).await?;
-            let candidate = !rows.is_empty() && !shard.watermark.is_unproven();
+            let last = rows.last().map(|row| row.seq);
+            // A page that is not full was the last; what has come since is found by the next look.
+            let end = last.filter(|_| rows.len() >= self.settings.page_size as usize);
+            let candidate = !DB::SINGLE_WRITER && last.is_some() && shard.watermark.takes_candidate(end);
             let horizon = if candidate { Some(DB::horizon(&mut conn).await?) } else { None };
-            (rows, horizon)
+            (rows, last, end, horizon)
         };
-        // A page that is not full was the last; what has come since is found by the next look.
-        let full = rows.len() >= self.settings.page_size as usize;
-        let last = rows.last().map(|row| row.seq);
         let mut rest = rows.as_slice();
         while let Some(row) = rest.first() {
             if stop.is_stopped() || !shard.lease.is_good(Instant::now()) {
@@ -120,13 +120,16 @@ impl<DB: Storage> Core<DB> {
             }
             rest = &rest[taken.max(1)..];
         }
-        if let (Some(last), Some(horizon)) = (last, horizon) {
-            shard.watermark.seen(last, horizon);
+        shard.watermark.read_to(end);
+        match (last, horizon) {
+            (Some(last), Some(horizon)) => shard.watermark.seen(last, horizon),
+            (Some(last), None) if DB::SINGLE_WRITER => shard.watermark.seen_in_order(last),
+            _ => {}
         }
-        if !full {
+        if end.is_none() {
             shard.caught_up(read_at);
         }
-        Ok(full)
+        Ok(end.is_some())
     }
 
     /// How many of the next rows may share one transaction (rule 12).

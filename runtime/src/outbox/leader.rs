@@ -186,15 +186,20 @@ impl<'a, DB: Storage> Leader<'a, DB> {
         }
         let query = OutboxQuery::new(&self.relay.lane, settings.page_size);
         // What is in memory already must not fill the page.
-        let dealt_with = if self.watermark.is_unproven() { self.plan.seqs() } else { Vec::new() };
+        let dealt_with = if self.watermark.rereads() { self.plan.seqs() } else { Vec::new() };
         let pending = query.after(self.watermark.low()).except(&dealt_with);
         let page = DB::read_outbox(&mut conn, &pending).await?;
         let full = |rows: &[OutboxRow]| rows.len() >= settings.page_size as usize;
         self.at_end = !full(&page);
-        if let Some(last) = page.last().map(|row| row.seq)
-            && !self.watermark.is_unproven()
-        {
-            self.watermark.seen(last, DB::horizon(&mut conn).await?);
+        let last = page.last().map(|row| row.seq);
+        let end = last.filter(|_| full(&page));
+        let candidate = !DB::SINGLE_WRITER && last.is_some() && self.watermark.takes_candidate(end);
+        let horizon = if candidate { Some(DB::horizon(&mut conn).await?) } else { None };
+        self.watermark.read_to(end);
+        match (last, horizon) {
+            (Some(last), Some(horizon)) => self.watermark.seen(last, horizon),
+            (Some(last), None) if DB::SINGLE_WRITER => self.watermark.seen_in_order(last),
+            _ => {}
         }
         // By pages too: those of a topic that is held must not hide the others (rule 5).
         let ahead = self.relay.broker.schedules_ahead();

@@ -232,6 +232,7 @@ macro_rules! rules {
     ($fixture:ty) => {
         $crate::rules! { @cases ($fixture)
             order: rule_02_a_late_commit_is_sent_before_what_its_session_published_after_it,
+                rule_02_a_late_commit_is_seen_before_its_gap_is_passed,
                 rule_05_a_blocked_session_hides_nobody, rule_05_waiting_rows_hide_nobody,
                 rule_05_a_row_that_cannot_be_read_hides_nobody,
                 rule_06_a_session_is_sent_in_order;

@@ -1,5 +1,7 @@
 //! Order, and that nothing waits for what does not concern it (rules 1 to 6).
 
+use std::time::{Duration, Instant};
+
 use distributed_events::DistributedEvent;
 use distributed_events::storage::Storage;
 
@@ -25,6 +27,29 @@ pub async fn rule_02_a_late_commit_is_sent_before_what_its_session_published_aft
         }
         let expected: Vec<_> = std::iter::once(1).chain(3..20).collect();
         rig.has(Some("s"), &expected).await;
+    })
+    .await;
+}
+
+/// The same where the relay has seen the gap for long enough to ask only whether T1 has ended. The look that finds that it
+/// has is also the first that can see T1's event, and that of its session after it.
+pub async fn rule_02_a_late_commit_is_seen_before_its_gap_is_passed<F: Shared>() {
+    let rig = Rig::<F>::new().await;
+    beside(&rig.bus(), async {
+        for (session, first) in [("a", 0), ("b", 100), ("c", 200)] {
+            let mut late = rig.fixture.pool().begin_with(F::DB::BEGIN).await.unwrap();
+            step(session, first).publish(&mut late).await.unwrap();
+            // PostgreSQL's adapter tells such transactions by their ids once a second has passed.
+            let begun = Instant::now();
+            while !F::DB::SINGLE_WRITER && begun.elapsed() < Duration::from_millis(1_500) {
+                let before = rig.effects(Some("t")).await;
+                rig.publish(&[step("t", 1)]).await;
+                rig.has(Some("t"), &vec![1; before.len() + 1]).await;
+            }
+            late.commit().await.unwrap();
+            rig.publish(&[step(session, first + 1)]).await;
+            rig.has(Some(session), &[first, first + 1]).await;
+        }
     })
     .await;
 }

@@ -70,6 +70,7 @@ proptest! {
                     now += Duration::from_millis(milliseconds);
                     shard.watermark.seen(9, ());
                     shard.watermark.proven();
+                    shard.watermark.read_to(None);
                     shard.refresh(now, SWEEP);
                     if shard.watermark.low() == 0 {
                         (at_end, looked_from) = (false, now);
