@@ -226,7 +226,7 @@ impl<'a> Reader<'a> {
         let mut descriptor = None;
         if code == 0 {
             let before = self.rest.len();
-            let found = self.nested(depth + 1)?;
+            let found = self.nested(depth + 2)?;
             if !matches!(found, Value::Simple(_)) || before - self.rest.len() > LONGEST_DESCRIPTOR {
                 return Err(Malformed("an array's descriptor is more than a name or a number"));
             }
@@ -239,8 +239,13 @@ impl<'a> Reader<'a> {
         } else if count > self.rest.len() {
             return Err(Malformed("an array has fewer values than it says"));
         }
+        // As deep as they would stand in a list, each with its own descriptor.
+        let depth = depth + 1 + usize::from(descriptor.is_some());
+        if depth > DEEPEST {
+            return Err(Malformed("a value is nested too deeply"));
+        }
         let one = |_| {
-            let value = self.typed(code, depth + 1)?;
+            let value = self.typed(code, depth)?;
             Ok(match &descriptor {
                 Some(descriptor) => Value::Described(Box::new((descriptor.clone(), value))),
                 None => value,
