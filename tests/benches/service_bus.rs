@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap here is a failed measurement")]
 
+#[path = "service_bus/cpu.rs"]
+mod cpu;
 #[path = "service_bus/floors.rs"]
 mod floors;
 #[path = "service_bus/transport.rs"]
@@ -15,10 +17,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use distributed_events::broker::Source;
-use distributed_events::storage::PoolSettings;
+use distributed_events::storage::{PoolInbox, PoolSettings};
 use distributed_events::{
-    Broker, DistributedEvent, InboxRelay, InboxSettings, OutboxRelay, OutboxSettings, ServiceBus, Shutdown,
-    Storage,
+    Broker, DistributedEvent, Envelope, EventId, InboxRelay, InboxSettings, OutboxRelay, OutboxSettings,
+    ServiceBus, Shutdown, Storage,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -52,7 +54,8 @@ async fn main() {
     let rounds = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(5);
     println!("events of 1 KiB, batches of {BATCH}, {DEPTH} under way, {rounds} rounds of {EVENTS}, medians");
     let (mut send, mut relay, mut drain) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut receive, mut wire, mut slow) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut receive, mut wire, mut busy) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut slow, mut slow_wire) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         let emulator = emulator();
         let alone = floors::send_alone(emulator.amqp(), EVENTS, BATCH, DEPTH).await;
@@ -69,23 +72,31 @@ async fn main() {
         let source = || Source::new("events", "audit");
         let received = receive_alone(near().as_ref(), &source()).await;
         relay_outbox(near(), "events", EVENTS, BATCH).await;
+        let used = cpu::both(emulator.pid());
         let stored = relay_inbox(near(), source()).await;
+        let used = cpu::both(emulator.pid()) - used;
         let inserted =
             relay_inbox(Arc::new(floors::Instantly::new(EVENTS, &kibibyte().text)), source()).await;
         receive.push((stored, inserted));
+        let cores = std::thread::available_parallelism().unwrap().get();
+        busy.push((stored, cores as f64 * EVENTS as f64 / used));
         wire.push((stored, received));
         let proxy = Proxy::before(emulator.amqp()).await;
         proxy.delay(ROUND_TRIP / 2);
         let far = emulator.connection_string_at(proxy.address());
         let relayed = relay_outbox(service_bus(&far), "sink", SLOW_EVENTS, SLOW_BATCH).await;
         slow.push((relayed, (DEPTH * SLOW_BATCH) as f64 / ROUND_TRIP.as_secs_f64()));
+        let alone = floors::send_alone(proxy.address(), SLOW_EVENTS, SLOW_BATCH, DEPTH).await;
+        slow_wire.push((relayed, alone));
     }
     tell("the transport's sends, beside fe2o3-amqp alone with as many under way", send);
     tell("outbox relay with its database, beside fe2o3-amqp alone", relay);
     tell("outbox relay, beside the same relay on a broker that takes no time", drain);
     tell("inbox relay, beside the same relay on a broker that takes no time", receive);
     tell("inbox relay, beside receiving and settling alone", wire);
+    tell("inbox relay, beside what this machine's cores allow it and the emulator", busy);
     tell(&format!("outbox relay over 30 ms, beside {DEPTH} x {SLOW_BATCH} events in each"), slow);
+    tell("outbox relay over 30 ms, beside fe2o3-amqp alone over the same", slow_wire);
 }
 
 /// One line: both numbers and their ratio, whose median is of the rounds' own ratios.
@@ -107,19 +118,12 @@ fn emulator() -> Emulator {
 
 /// Events in a second that the transport sends, in batches that are there already, and nothing else.
 async fn send_alone(broker: Arc<dyn Broker>) -> f64 {
-    let measuring = Arc::new(transport::Measuring::new(broker, "sink", EVENTS, BATCH, DEPTH));
     let database = Database::new().await;
-    let mut tx = database.pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
-    kibibyte().publish(&mut tx).await.unwrap();
-    tx.commit().await.unwrap();
-    let pool = Sqlite::open(&database.pool, &PoolSettings::new(2, Duration::from_secs(5))).await.unwrap();
-    let (handle, stop) = Shutdown::new();
-    let relay = OutboxRelay::new(pool, Arc::clone(&measuring) as Arc<dyn Broker>).default_topic("sink");
-    let relay = tokio::spawn(relay.run(stop));
-    wait(&database, "SELECT count(*) FROM outbox WHERE status = 'sent'", |sent| *sent == 1).await;
-    handle.stop();
-    relay.await.unwrap();
-    measuring.rate().unwrap()
+    let store = Arc::new(PoolInbox::new(database.pool.clone()));
+    let mut event =
+        Envelope::new(EventId::new(), Kibibyte::NAME, serde_json::to_string(&kibibyte()).unwrap());
+    event.topic = Some("sink".to_owned());
+    transport::send(broker, store, &event, (EVENTS, BATCH, DEPTH)).await
 }
 
 /// Events in a second, from the first mark to the last: connecting is not counted.

@@ -51,24 +51,34 @@ pub(super) fn encode(events: &[Envelope], source: &str) -> Result<Encoded, Strin
 
 fn message_of(event: &Envelope, source: &str) -> AmqpMessage<Body<Value>> {
     let body = Body::Data(Batch::new(vec![Data(Binary::from(event.data.clone().into_bytes()))]));
-    let mut message = AmqpMessage::from(body);
-    message.header = ttl_of(event).map(|ttl| Header { durable: true, ttl: Some(ttl), ..Header::default() });
-    message.message_annotations = event.deliver_at.map(|time| {
+    let properties = ApplicationProperties(properties_of(event, source));
+    AmqpMessage { application_properties: Some(properties), ..around(event, body) }
+}
+
+/// A message about an event with this for its body, and without its application properties.
+fn around<B>(event: &Envelope, body: B) -> AmqpMessage<B> {
+    let scheduled = event.deliver_at.map(|time| {
         let key = OwnedKey::Symbol(Symbol::from("x-opt-scheduled-enqueue-time"));
         let mut annotations = OrderedMap::new();
         annotations.insert(key, Value::Timestamp(timestamp(time)));
         MessageAnnotations(annotations)
     });
-    message.properties = Some(Properties {
-        message_id: Some(MessageId::String(event.id.to_string())),
-        subject: Some(event.name.clone()),
-        correlation_id: event.correlation_id.clone().map(MessageId::String),
-        content_type: Some(Symbol::from(wire::CONTENT_TYPE)),
-        group_id: Some(wire::session_of(event)),
-        ..Properties::default()
-    });
-    message.application_properties = Some(ApplicationProperties(properties_of(event, source)));
-    message
+    AmqpMessage {
+        header: ttl_of(event).map(|ttl| Header { durable: true, ttl: Some(ttl), ..Header::default() }),
+        delivery_annotations: None,
+        message_annotations: scheduled,
+        properties: Some(Properties {
+            message_id: Some(MessageId::String(event.id.to_string())),
+            subject: Some(event.name.clone()),
+            correlation_id: event.correlation_id.clone().map(MessageId::String),
+            content_type: Some(Symbol::from(wire::CONTENT_TYPE)),
+            group_id: Some(wire::session_of(event)),
+            ..Properties::default()
+        }),
+        application_properties: None,
+        body,
+        footer: None,
+    }
 }
 
 fn properties_of(event: &Envelope, source: &str) -> OrderedMap<String, SimpleValue> {
@@ -86,7 +96,7 @@ fn ttl_of(event: &Envelope) -> Option<u32> {
 }
 
 pub(super) fn bytes_of(event: &Envelope, source: &str) -> Result<Vec<u8>, String> {
-    let message = message_of(event, source);
+    let message = around(event, ());
     let mut bytes = Vec::with_capacity(event.data.len() + 1024);
     let mut put = |section: Result<Vec<u8>, serde_amqp::Error>| {
         section.map(|section| bytes.extend(section)).map_err(|error| error.to_string())
@@ -98,9 +108,46 @@ pub(super) fn bytes_of(event: &Envelope, source: &str) -> Result<Vec<u8>, String
         put(serde_amqp::to_vec(annotations))?;
     }
     put(serde_amqp::to_vec(&message.properties))?;
-    put(serde_amqp::to_vec(&message.application_properties))?;
-    put(serde_amqp::to_vec(&Data(Binary::from(event.data.clone().into_bytes()))))?;
+    put_application_properties(&mut bytes, &wire::properties_of(event, source), event.created_at);
+    put_data(&mut bytes, event.data.as_bytes());
     Ok(bytes)
+}
+
+/// The section of that name (AMQP 1.0, 3.2.5, 1.6.20, 1.6.23 and 1.6.17), without the map of values that an owned one would
+/// be made from: a relay sends some hundred thousands of texts a second this way.
+fn put_application_properties(bytes: &mut Vec<u8>, texts: &Headers, time: SystemTime) {
+    bytes.extend([0x00, 0x53, 0x74, 0xd1]);
+    let at = bytes.len();
+    let count = u32::try_from(2 * (texts.len() + 1)).unwrap_or(u32::MAX);
+    bytes.extend([0; 4]);
+    bytes.extend(count.to_be_bytes());
+    for (name, value) in texts {
+        put_sized(bytes, 0xa1, name.as_bytes());
+        put_sized(bytes, 0xa1, value.as_bytes());
+    }
+    put_sized(bytes, 0xa1, wire::CLOUD_EVENTS_TIME.as_bytes());
+    bytes.push(0x83);
+    bytes.extend(wire::milliseconds(time).to_be_bytes());
+    let size = u32::try_from(bytes.len() - at - 4).unwrap_or(u32::MAX);
+    bytes[at..at + 4].copy_from_slice(&size.to_be_bytes());
+}
+
+/// A data section (AMQP 1.0, 3.2.6), without the copies that an owned one would be made by: the body is most of a message.
+fn put_data(bytes: &mut Vec<u8>, data: &[u8]) {
+    bytes.extend([0x00, 0x53, 0x75]);
+    put_sized(bytes, 0xa0, data);
+}
+
+/// A text or bytes by the code of their short form (AMQP 1.0, 1.6.19 and 1.6.20); that of the long one is 16 further.
+fn put_sized(bytes: &mut Vec<u8>, code: u8, content: &[u8]) {
+    match u8::try_from(content.len()) {
+        Ok(length) => bytes.extend([code, length]),
+        Err(_) => {
+            bytes.push(code + 0x10);
+            bytes.extend(u32::try_from(content.len()).unwrap_or(u32::MAX).to_be_bytes());
+        }
+    }
+    bytes.extend_from_slice(content);
 }
 
 /// What is received: bytes, or a value.

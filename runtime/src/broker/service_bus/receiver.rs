@@ -169,10 +169,13 @@ impl SubscriptionReceiver {
     /// Lets so many messages come over each link as its turn allows, and gives back sessions whose turn is over.
     fn tend(&mut self, max: u32) {
         let now = Instant::now();
-        let (sessions, full) = (self.sessions, self.is_full());
+        let (sessions, full, waiting) = (self.sessions, self.is_full(), self.arrived.len());
         self.links.retain(|_, link| {
             if !sessions {
-                link.issue(max * 2);
+                // Not what would only wait here, under its lock.
+                if waiting <= max as usize {
+                    link.issue(max * 2);
+                }
                 return true;
             }
             let over = link.until.is_some_and(|until| until <= now);
@@ -253,10 +256,11 @@ impl SubscriptionReceiver {
     async fn receive(&mut self, max: usize, wait: Duration) -> Result<Vec<Delivery>, ReceiveError> {
         let deadline = Instant::now() + wait;
         loop {
-            self.tend(u32::try_from(max).unwrap_or(u32::MAX / 2));
             while let Ok((number, report)) = self.reports.try_recv() {
                 self.reported(number, report);
             }
+            // After what has come is counted: while it is stored, the next is to be on its way.
+            self.tend(u32::try_from(max).unwrap_or(u32::MAX / 2));
             if !self.arrived.is_empty() {
                 let count = max.min(self.arrived.len());
                 return Ok(self.arrived.drain(..count).collect());
