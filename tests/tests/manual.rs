@@ -16,6 +16,17 @@ fn sources(folder: &Path, text: &mut String) {
     }
 }
 
+/// There is no way to ask for less, by accident or otherwise.
+#[test]
+fn nothing_in_the_library_replaces_the_check_of_certificates() {
+    let mut text = String::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../runtime/src"), &mut text);
+    assert!(text.contains("with_root_certificates"), "the library's sources are elsewhere");
+    for other in ["dangerous", "ServerCertVerifier", "danger_accept", "PgSslMode", "MySqlSslMode"] {
+        assert!(!text.contains(other), "{other}");
+    }
+}
+
 #[test]
 fn every_guarantee_names_tests_that_are_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -85,6 +85,7 @@ async fn nobody_is_spoken_to_who_is_not_trusted() {
     street.publish(0..1).await;
     street.told("certificate").await;
     publisher.stop().await.unwrap();
+    assert!(broker.endpoint("http://localhost:5300").is_err(), "in plain text there is the emulator alone");
 
     let broker = broker.root_certificates(&std::fs::read(&authority).unwrap()).unwrap();
     let (publisher, subscriber) = (street.publisher(broker.clone()), street.subscriber(broker));

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::secret::Secret;
+use crate::crash;
 
 /// Why a connection string, or what replaces one, can't be used. No message ever repeats a key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +26,15 @@ pub enum ServiceBusConfigError {
     Twice {
         /// Its key.
         key: String,
+    },
+    /// A namespace of Azure would be spoken to without encryption.
+    #[error(
+        "`{host}` is a namespace of Azure, and `UseDevelopmentEmulator=true` would speak to it without encryption: leave \
+         that out"
+    )]
+    Unencrypted {
+        /// Its host name.
+        host: String,
     },
     /// The endpoint is not `sb://host/`.
     #[error("the endpoint is not of the form `sb://NAMESPACE.servicebus.windows.net/`")]
@@ -83,7 +93,9 @@ impl ConnectionString {
             let (key, value) = part.split_once('=').ok_or(Error::NotAPair { part: index + 1 })?;
             let key = key.trim();
             if found.iter().any(|(other, _)| other.eq_ignore_ascii_case(key)) {
-                return Err(Error::Twice { key: key.to_owned() });
+                // A key that was pasted without its name stands here, too: it ends with `=`.
+                let word = key.len() < SHORTEST_KEY && key.chars().all(|c| c.is_ascii_alphabetic());
+                return Err(Error::Twice { key: if word { key.to_owned() } else { "…".to_owned() } });
             }
             found.push((key.to_owned(), value.trim()));
         }
@@ -95,17 +107,41 @@ impl ConnectionString {
         let endpoint = need("Endpoint")?;
         let (host, port) = endpoint_of(endpoint).ok_or(Error::Endpoint)?;
         if let Some(entity) = get("EntityPath") {
-            return Err(Error::EntityPath { entity: entity.to_owned() });
+            return Err(Error::EntityPath { entity: shown(entity) });
+        }
+        // Exactly this text, as Microsoft's clients have it.
+        let emulator = get("UseDevelopmentEmulator") == Some("true");
+        if emulator && is_azures(&host) {
+            return Err(Error::Unencrypted { host });
         }
         Ok(Self {
             host,
             port,
             key_name: need("SharedAccessKeyName")?.to_owned(),
             key: Secret::new(need("SharedAccessKey")?),
-            // Exactly this text, as Microsoft's clients have it.
-            emulator: get("UseDevelopmentEmulator") == Some("true"),
+            emulator,
         })
     }
+}
+
+/// A text that isn't what it should be, as an error may show it: people paste whole connection strings, and keys, where a
+/// name or a URL belongs. Neither has these characters, but for a URL's that names a user.
+pub(in crate::broker) fn shown(text: &str) -> String {
+    let may_be_secret = text.contains(['=', ';', '@', '+']) || text.len() > LONGEST_SHOWN;
+    if may_be_secret && !crash::is_broken("config-error") {
+        return "…".to_owned();
+    }
+    text.to_owned()
+}
+
+/// Characters of a key without what it ends with, and more than any word of a connection string has.
+const SHORTEST_KEY: usize = 40;
+/// No host name is longer.
+const LONGEST_SHOWN: usize = 253;
+
+/// In whichever cloud: `shop.servicebus.windows.net`, `shop.servicebus.chinacloudapi.cn`.
+fn is_azures(host: &str) -> bool {
+    host.contains(".servicebus.")
 }
 
 /// Host and port of `sb://host[:port][/]`.
@@ -166,6 +202,21 @@ mod tests {
     }
 
     #[test]
+    fn encryption_can_not_be_turned_off_for_azure() {
+        let error = ConnectionString::parse(&text(";UseDevelopmentEmulator=true")).unwrap_err();
+        assert_eq!(
+            error,
+            ServiceBusConfigError::Unencrypted { host: "shop.servicebus.windows.net".to_owned() }
+        );
+        for host in ["shop.servicebus.usgovcloudapi.net", "SHOP.ServiceBus.chinacloudapi.cn."] {
+            let text = format!(
+                "Endpoint=sb://{host}:5672;SharedAccessKeyName=k;SharedAccessKey=k;UseDevelopmentEmulator=true"
+            );
+            assert!(ConnectionString::parse(&text).is_err(), "{host}");
+        }
+    }
+
+    #[test]
     fn says_what_is_wrong_and_never_the_key() {
         use ServiceBusConfigError as Error;
         let wrong = [
@@ -174,6 +225,12 @@ mod tests {
             ("Endpoint=https://a/;SharedAccessKeyName=x;SharedAccessKey=y".to_owned(), Error::Endpoint),
             (text(";endpoint=sb://b/"), Error::Twice { key: "endpoint".to_owned() }),
             (text(";EntityPath=orders"), Error::EntityPath { entity: "orders".to_owned() }),
+            // A key alone looks like `key=value`, because it ends with `=`.
+            (format!("{KEY};{KEY}"), Error::Twice { key: "…".to_owned() }),
+            (
+                text(&format!(";EntityPath=SharedAccessKey={KEY}")),
+                Error::EntityPath { entity: "…".to_owned() },
+            ),
         ];
         for (text, error) in wrong {
             let found = ConnectionString::parse(&text).unwrap_err();

@@ -51,6 +51,13 @@ impl Endpoint {
     }
 
     pub(in crate::broker) fn of(parsed: &ConnectionString) -> Self {
+        if parsed.emulator && !is_this_machine(&parsed.host) {
+            tracing::warn!(
+                host = %parsed.host,
+                "tokens and events go over the network without encryption, because the connection string says \
+                 `UseDevelopmentEmulator=true`: leave that out unless an emulator is there"
+            );
+        }
         Self::new(parsed.host.clone(), parsed.port, !parsed.emulator)
     }
 
@@ -77,6 +84,11 @@ impl Endpoint {
         }
         trusting(roots)
     }
+}
+
+fn is_this_machine(host: &str) -> bool {
+    let address = host.parse::<std::net::Ipv4Addr>();
+    host == "localhost" || host.ends_with(".localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// TLS that trusts these.

@@ -72,3 +72,20 @@ pub(in crate::broker) fn base_of(url: &str, encrypted: bool) -> Option<String> {
     let bare = matches!(uri.path(), "" | "/") && uri.query().is_none() && !authority.as_str().contains('@');
     (secure && bare).then(|| format!("{scheme}://{authority}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::credential::{Keys, SharedKey};
+    use super::*;
+
+    /// Whoever logs a request's headers sees that there is one.
+    #[tokio::test]
+    async fn the_header_that_says_who_asks_is_not_shown() {
+        let keys = Keys::new(SharedKey::new("policy", "canary"));
+        let header = authorization(&Credential::Keys(Arc::new(keys)), "https://localhost/").await.unwrap();
+        assert!(header.to_str().unwrap().contains("&sig="));
+        assert_eq!(format!("{header:?}"), "Sensitive");
+    }
+}

@@ -19,9 +19,9 @@ pub use topology::TopologyError;
 
 pub(super) use attached::Attached;
 pub(super) use busy::wait_of;
-pub(super) use connection_string::ConnectionString;
 #[cfg(all(feature = "entra", feature = "service-bus"))]
 pub(super) use connection_string::host_and_port;
+pub(super) use connection_string::{ConnectionString, shown};
 #[cfg(feature = "service-bus")]
 pub(super) use credential::Token;
 pub(super) use credential::{Credential, Keys};

@@ -25,12 +25,12 @@ use connection::Namespace;
 use receiver::SubscriptionReceiver;
 use sender::TopicSender;
 
-#[cfg(feature = "entra")]
-use super::namespace::host_and_port;
 use super::namespace::{
     Attached, ConnectionString, Credential, Endpoint, KeySource, Keys, ServiceBusConfigError, SharedKey,
     certificates, wire,
 };
+#[cfg(feature = "entra")]
+use super::namespace::{host_and_port, shown};
 use super::{Batch, BatchLimits, Broker, ReceiveError, Receiver, SendError, Service, Source};
 
 /// What a batch holds before a topic has told: the Standard tier's 256 KiB, less room for what AMQP adds.
@@ -49,8 +49,8 @@ const BATCH_EVENTS: usize = 1_000;
 /// # }
 /// ```
 ///
-/// A connection string with `UseDevelopmentEmulator=true` (exactly so) is spoken to without encryption; every other one
-/// over TLS, and no setting turns that off.
+/// A connection string with `UseDevelopmentEmulator=true` (exactly so) is spoken to without encryption, and refused for a
+/// namespace of Azure; every other one over TLS, and no setting turns that off, or the check of certificates.
 #[derive(Clone, Debug)]
 pub struct ServiceBus {
     inner: Arc<Inner>,
@@ -86,7 +86,7 @@ impl ServiceBus {
         credential: Arc<dyn azure_core::credentials::TokenCredential>,
     ) -> Result<Self, ServiceBusConfigError> {
         let (host, port) =
-            host_and_port(namespace).ok_or_else(|| ServiceBusConfigError::Namespace(namespace.to_owned()))?;
+            host_and_port(namespace).ok_or_else(|| ServiceBusConfigError::Namespace(shown(namespace)))?;
         Ok(Self::new(Endpoint::new(host, port, true), Credential::Entra(credential)))
     }
 

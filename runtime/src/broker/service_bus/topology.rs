@@ -75,7 +75,7 @@ impl ServiceBus {
     pub fn management_endpoint(&self, url: &str) -> Result<Self, ServiceBusConfigError> {
         let encrypted = self.inner.namespace.endpoint.encrypted;
         let base = namespace::base_of(url, encrypted)
-            .ok_or_else(|| ServiceBusConfigError::ManagementEndpoint(url.to_owned()))?;
+            .ok_or_else(|| ServiceBusConfigError::ManagementEndpoint(namespace::shown(url)))?;
         Ok(self.changed(|endpoint| endpoint.http = Some(base)))
     }
 
@@ -89,6 +89,18 @@ impl ServiceBus {
 mod tests {
     use super::*;
     use crate::broker::Broker;
+
+    /// A connection string instead of a URL is a mistake that must not end in a log.
+    #[test]
+    fn what_is_no_endpoint_is_not_shown_where_it_may_be_a_secret() {
+        let broker = ServiceBus::from_connection_string(EMULATOR).unwrap();
+        for url in [AZURE, "https://user:canary@other", "https://other?sig=canary"] {
+            let error = broker.management_endpoint(url).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("canary"), "{error}");
+        }
+        let error = broker.management_endpoint("localhost:5300").unwrap_err();
+        assert!(error.to_string().contains("`localhost:5300`"), "{error}");
+    }
 
     const EMULATOR: &str =
         "Endpoint=sb://localhost;SharedAccessKeyName=k;SharedAccessKey=canary;UseDevelopmentEmulator=true;";

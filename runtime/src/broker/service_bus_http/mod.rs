@@ -19,7 +19,7 @@ use refusal::{Refusal, SESSIONS};
 
 use super::namespace::{
     Attached, ConnectionString, Credential, Endpoint, KeySource, Keys, Mode, ServiceBusConfigError,
-    SharedKey, TopologyError, base_of, certificates, look, wire,
+    SharedKey, TopologyError, base_of, certificates, look, shown, wire,
 };
 use super::{Batch, BatchLimits, Broker, ReceiveError, Receiver, SendError, Service, Source};
 use crate::topology::{Topology, TopologyReport};
@@ -46,8 +46,9 @@ const LOOK: Duration = Duration::from_millis(500);
 /// # Ok(()) }
 /// ```
 ///
-/// Only a connection string with `UseDevelopmentEmulator=true` (exactly so) is spoken to without encryption, and no
-/// setting turns that off for another. Clones share their connections.
+/// Only a connection string with `UseDevelopmentEmulator=true` (exactly so) is spoken to without encryption, and it is
+/// refused for a namespace of Azure; no setting turns encryption, or the check of certificates, off for another. Clones
+/// share their connections.
 #[derive(Clone, Debug)]
 pub struct ServiceBusHttp {
     inner: Arc<Inner>,
@@ -98,7 +99,7 @@ impl ServiceBusHttp {
     /// When it is no `https://HOST[:PORT]`; the emulator's may begin with `http`.
     pub fn endpoint(&self, url: &str) -> Result<Self, ServiceBusConfigError> {
         let base = base_of(url, self.inner.endpoint.encrypted)
-            .ok_or_else(|| ServiceBusConfigError::ManagementEndpoint(url.to_owned()))?;
+            .ok_or_else(|| ServiceBusConfigError::ManagementEndpoint(shown(url)))?;
         Ok(self.changed(|endpoint| endpoint.http = Some(base)))
     }
 
