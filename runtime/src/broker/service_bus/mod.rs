@@ -14,6 +14,7 @@ mod receiver;
 mod sender;
 mod stream;
 mod topology;
+mod web_socket;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

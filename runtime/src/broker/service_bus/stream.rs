@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use fe2o3_amqp_ws::WebSocketStream;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::condition::Trouble;
+use super::web_socket::WebSocket;
 use crate::broker::namespace::Endpoint;
 
 pub(super) trait Stream: AsyncRead + AsyncWrite + fmt::Debug + Send + Sync + Unpin {}
@@ -47,9 +47,7 @@ impl Endpoint {
         if !self.web_socket {
             return Ok(stream);
         }
-        // Encryption is done already; the scheme is for the request's own text.
-        let url = format!("ws://{}:{port}/$servicebus/websocket", self.host);
-        let socket = WebSocketStream::connect_with_stream(url, stream).await;
+        let socket = WebSocket::open(stream, &self.host, port).await;
         Ok(Box::new(socket.map_err(|error| failed(&error))?))
     }
 }
