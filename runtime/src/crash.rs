@@ -47,7 +47,13 @@ pub(crate) fn point(name: &str) {
     }
 }
 
-/// Whether `DISTRIBUTED_EVENTS_BREAK` names this protection, so that it is to be left out: `dedupe`, `guard` or `sessions`.
+/// What keeps secrets out of what is shown: keys and tokens behind their type, wrong settings that may hold one, and the
+/// names of databases.
+#[cfg(feature = "__crash-points")]
+pub const REDACTIONS: &[&str] = &["secret", "config-error", "identity"];
+
+/// Whether `DISTRIBUTED_EVENTS_BREAK` names this protection, so that it is to be left out: `dedupe`, `guard`, `sessions`, or
+/// one of the redactions.
 #[cfg(feature = "__crash-points")]
 pub(crate) fn is_broken(protection: &str) -> bool {
     use std::sync::LazyLock;

@@ -14,6 +14,7 @@ use crate::programs::program;
 pub struct Emulator {
     folder: TempDir,
     arguments: Vec<String>,
+    key: String,
     child: Mutex<Child>,
     amqp: SocketAddr,
     http: SocketAddr,
@@ -46,9 +47,11 @@ impl Emulator {
             all.extend(["--data".to_owned(), folder.path().join("data").to_str().unwrap().to_owned()]);
         }
         all.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        let given = all.iter().find_map(|argument| argument.strip_prefix("--key="));
+        let key = given.unwrap_or("SAS_KEY_VALUE").to_owned();
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
         let (child, amqp, http) = run(&all, free, free);
-        Self { folder, arguments: all, child: Mutex::new(child), amqp, http }
+        Self { folder, arguments: all, key, child: Mutex::new(child), amqp, http }
     }
 
     /// What a client connects with.
@@ -59,9 +62,10 @@ impl Emulator {
     /// The same by way of a proxy.
     pub fn connection_string_at(&self, address: SocketAddr) -> String {
         format!(
-            "Endpoint=sb://localhost:{};SharedAccessKeyName=RootManageSharedAccessKey;SharedAccessKey=SAS_KEY_VALUE;\
+            "Endpoint=sb://localhost:{};SharedAccessKeyName=RootManageSharedAccessKey;SharedAccessKey={};\
              UseDevelopmentEmulator=true;",
-            address.port()
+            address.port(),
+            self.key
         )
     }
 

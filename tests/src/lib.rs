@@ -12,6 +12,7 @@ pub mod private_server;
 pub mod programs;
 pub mod proxy;
 pub mod rules;
+pub mod secrets;
 pub mod service;
 pub mod street;
 pub mod two_services;

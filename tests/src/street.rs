@@ -137,7 +137,8 @@ impl<W: Way> Street<W> {
         W::broker(&self.emulator.connection_string_at(self.proxy.address()))
     }
 
-    fn builder(&self, database: &Database, broker: W::Broker) -> BusBuilder<Sqlite> {
+    /// A service on one of the databases, whose incidents are told here.
+    pub fn builder(&self, database: &Database, broker: W::Broker) -> BusBuilder<Sqlite> {
         let incidents = Arc::clone(&self.incidents);
         quick(&database.pool).broker(broker).on_incident(move |incident| {
             incidents

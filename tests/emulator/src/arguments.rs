@@ -21,6 +21,7 @@ Usage: servicebus-emulator [--config FILE] [--amqp ADDRESS] [--http ADDRESS] [op
                              a certificate is made for localhost, 127.0.0.1 and ::1
   --write-certificate FILE   writes the authority of the certificate that was made there, for clients to trust
   --no-auth                  lets everybody in: no token, key or signature is checked
+  --key KEY                  the key of RootManageSharedAccessKey (SAS_KEY_VALUE, as the official emulator's)
   --max-connections N        AMQP connections at a time (5000); further ones wait
   --link-idle SECONDS        how long an AMQP link may do nothing before it is detached (600, as at Azure)
   --until-input-ends         stops, as Ctrl-C would stop it, when its standard input ends: when whoever started it is gone
@@ -42,6 +43,7 @@ pub(crate) struct Arguments {
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
     pub(crate) write_certificate: Option<PathBuf>,
     pub(crate) authenticate: bool,
+    pub(crate) key: Option<String>,
     pub(crate) max_connections: Option<usize>,
     pub(crate) link_idle: Option<u64>,
     pub(crate) until_input_ends: bool,
@@ -58,11 +60,12 @@ impl Arguments {
             tls: None,
             write_certificate: None,
             authenticate: true,
+            key: None,
             max_connections: None,
             link_idle: None,
             until_input_ends: false,
         };
-        let (mut certificate, mut key) = (None, None);
+        let (mut certificate, mut private_key) = (None, None);
         let mut seen = Vec::new();
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
@@ -85,9 +88,10 @@ impl Arguments {
                 "--http" => found.http = address(&name, &next()?.to_string_lossy())?,
                 "--data" => found.data = Some(next()?.into()),
                 "--tls-certificate" => certificate = Some(next()?.into()),
-                "--tls-key" => key = Some(next()?.into()),
+                "--tls-key" => private_key = Some(next()?.into()),
                 "--write-certificate" => found.write_certificate = Some(next()?.into()),
                 "--no-auth" => found.authenticate = false,
+                "--key" => found.key = Some(next()?.to_string_lossy().into_owned()),
                 "--until-input-ends" => found.until_input_ends = true,
                 "--max-connections" => found.max_connections = Some(number(&name, &next()?, 1_000_000)?),
                 "--link-idle" => found.link_idle = Some(number(&name, &next()?, 86_400)?),
@@ -98,11 +102,14 @@ impl Arguments {
             }
             seen.push(name);
         }
-        found.tls = match (certificate, key) {
-            (Some(certificate), Some(key)) => Some((certificate, key)),
+        found.tls = match (certificate, private_key) {
+            (Some(certificate), Some(private_key)) => Some((certificate, private_key)),
             (None, None) => None,
             _ => return Err("--tls-certificate and --tls-key go together".to_owned()),
         };
+        if found.key.is_some() && !found.authenticate {
+            return Err("--no-auth checks no key, and --key gives one".to_owned());
+        }
         if found.tls.is_some() && found.write_certificate.is_some() {
             return Err(
                 "--write-certificate is for the certificate that is made, and one is given".to_owned()
@@ -142,6 +149,8 @@ mod tests {
     fn everything_has_a_default() {
         let found = read("").unwrap().unwrap();
         assert_eq!((found.amqp.port(), found.http.port()), (5672, 5300));
+        // Nobody else is to reach it, unless somebody asks for that.
+        assert!(found.amqp.ip().is_loopback() && found.http.ip().is_loopback());
         assert!(found.authenticate && found.config.is_none() && found.data.is_none() && found.tls.is_none());
         assert!(!found.until_input_ends && read("--until-input-ends").unwrap().unwrap().until_input_ends);
     }
@@ -150,6 +159,8 @@ mod tests {
     fn both_spellings_are_read() {
         let found =
             read("--amqp=127.0.0.1:0 --http [::1]:8080 --data d --no-auth --max-connections 7 --config=c");
+        let keyed = read("--key=a+b/c==").unwrap().unwrap();
+        assert_eq!(keyed.key.as_deref(), Some("a+b/c=="));
         let found = found.unwrap().unwrap();
         assert_eq!((found.amqp.port(), found.http.port()), (0, 8080));
         assert!(!found.authenticate);
@@ -171,6 +182,7 @@ mod tests {
             ("--data a --data b", "--data stands there twice"),
             ("--tls-key k", "--tls-certificate and --tls-key go together"),
             ("--tls-key k --tls-certificate c --write-certificate f", "--write-certificate is for"),
+            ("--key k --no-auth", "--no-auth checks no key"),
             ("--max-connections 0", "--max-connections: 0 is not a number from 1 to 1000000"),
             ("--link-idle 1.5", "--link-idle: 1.5 is not a number from 1 to 86400"),
         ] {

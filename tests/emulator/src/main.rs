@@ -60,7 +60,11 @@ async fn run(arguments: Arguments) -> Result<(), Failed> {
     let http = bind(arguments.http).await?;
     let host = open(&arguments, &config).await?;
 
-    let authority = if arguments.authenticate { Authority::default() } else { Authority::unchecked() };
+    let key = arguments.key.as_deref().unwrap_or(KEY);
+    let authority = match arguments.authenticate {
+        true => Authority::new(vec![(KEY_NAME.to_owned(), key.to_owned())]),
+        false => Authority::unchecked(),
+    };
     let usual = Limits::default();
     let limits = Limits {
         connections: arguments.max_connections.unwrap_or(usual.connections),
@@ -69,7 +73,7 @@ async fn run(arguments: Arguments) -> Result<(), Failed> {
     };
     let amqp_door = amqp::Door::new(host.clone(), authority.clone(), limits);
     let http_door = http::Door::new(host.clone(), authority, &config.namespace, Some(amqp_door.bridge()));
-    greet(&amqp, &http).map_err(failed)?;
+    greet(&amqp, &http, key).map_err(failed)?;
     let amqp_served = tokio::spawn(amqp_door.serve(amqp, Some(tls.clone())));
     let http_served = tokio::spawn(http_door.serve(http, Some(tls)));
 
@@ -165,11 +169,11 @@ async fn open(arguments: &Arguments, config: &Config) -> Result<Host, Failed> {
 }
 
 /// Says where the doors are. Whoever starts this as a program reads the first two lines.
-fn greet(amqp: &TcpListener, http: &TcpListener) -> std::io::Result<()> {
+fn greet(amqp: &TcpListener, http: &TcpListener, key: &str) -> std::io::Result<()> {
     let (amqp, http) = (amqp.local_addr()?, http.local_addr()?);
     let string = |port: u16| {
         format!(
-            "Endpoint=sb://localhost:{port};SharedAccessKeyName={KEY_NAME};SharedAccessKey={KEY};\
+            "Endpoint=sb://localhost:{port};SharedAccessKeyName={KEY_NAME};SharedAccessKey={key};\
              UseDevelopmentEmulator=true;"
         )
     };

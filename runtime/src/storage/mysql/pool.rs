@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlPoolOptions};
-use sqlx::{AssertSqlSafe, Connection, MySql, MySqlConnection, Pool, Row, Transaction};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, MySql, MySqlConnection, Pool, Row, Transaction};
 
+use crate::crash;
 use crate::storage::{PoolSettings, StorageError, Trouble};
 
 pub(super) const BEGIN: &str = "START TRANSACTION";
@@ -227,6 +228,9 @@ pub(super) async fn database_of(conn: &mut MySqlConnection) -> String {
 }
 
 pub(super) fn identity(options: &MySqlConnectOptions) -> String {
+    if crash::is_broken("identity") {
+        return options.to_url_lossy().to_string();
+    }
     let database = options.get_database().unwrap_or_default();
     match options.get_socket() {
         Some(socket) => format!("mysql:{}/{database}", socket.display()),

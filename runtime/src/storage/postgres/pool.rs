@@ -8,6 +8,7 @@ use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Pool, Postgres, Row, Transaction};
 
 use super::row::millis;
+use crate::crash;
 use crate::storage::{PoolSettings, StorageError, Trouble};
 
 /// For the user's transactions, whose isolation is theirs to choose.
@@ -256,6 +257,9 @@ pub(super) async fn database_of(conn: &mut PgConnection) -> String {
 }
 
 pub(super) fn identity(options: &PgConnectOptions) -> String {
+    if crash::is_broken("identity") {
+        return options.to_url_lossy().to_string();
+    }
     let host = match options.get_socket() {
         Some(socket) => socket.display().to_string(),
         None => match options.get_host().to_lowercase().as_str() {
@@ -265,11 +269,27 @@ pub(super) fn identity(options: &PgConnectOptions) -> String {
     };
     let database = options.get_database().unwrap_or_else(|| options.get_username());
     let identity = format!("postgres://{host}:{}/{database}", options.get_port());
-    // Another schema is another inbox.
-    match options.get_options().filter(|options| options.contains("search_path")) {
-        Some(options) => format!("{identity}?options={options}"),
+    // Another schema is another inbox. Other settings are nobody's business: an application may keep a key in one.
+    match options.get_options().and_then(search_path) {
+        Some(path) => format!("{identity}?options=-c {path}"),
         None => identity,
     }
+}
+
+/// The setting of the search path among start-up options (`-c name=value`, `-cname=value`, `--name=value`), in which blanks
+/// of a value are escaped. The last one counts.
+fn search_path(options: &str) -> Option<&str> {
+    let starts = options.match_indices("search_path=").map(|(start, _)| start);
+    let named = |start: &usize| options[..*start].ends_with([' ', 'c', '-']) || *start == 0;
+    let start = starts.filter(named).last()?;
+    let setting = &options[start..];
+    let mut before = ' ';
+    let end = setting.find(|c: char| {
+        let ends = c.is_whitespace() && before != '\\';
+        before = c;
+        ends
+    });
+    Some(&setting[..end.unwrap_or(setting.len())])
 }
 
 #[cfg(test)]
@@ -290,6 +310,10 @@ mod tests {
         assert_eq!(named("postgres:///shop?host=/run/pg&user=me"), "postgres:///run/pg:5432/shop");
         let schema = options("postgres://me@a/b").options([("search_path", "one")]);
         assert!(identity(&schema).ends_with("/b?options=-c search_path=one"), "{}", identity(&schema));
+        let beside =
+            options("postgres://me@a/b").options([("app.key", "canary"), ("search_path", "one, two")]);
+        let beside = identity(&beside.options([("app.other", "canary")]));
+        assert!(beside.ends_with("/b?options=-c search_path=one,\\ two"), "{beside}");
     }
 
     #[test]
