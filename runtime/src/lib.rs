@@ -58,7 +58,8 @@
 //!   can be requeued with [`admin`].
 //! * A transaction once committed is assumed to survive: that is the database's part.
 //!
-//! Step by step, with the tests that show it: [`manual::guarantees`].
+//! Step by step, with the tests that show it: [`manual::guarantees`]. What a service has to be allowed in its database, and no
+//! more: [`manual::rights`].
 //!
 //! # Features
 //!

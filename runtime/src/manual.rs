@@ -3,3 +3,7 @@
 /// What is guaranteed, what is not, and the tests that show it.
 #[doc = include_str!("manual/guarantees.md")]
 pub mod guarantees {}
+
+/// What each part of a service has to be allowed in its database.
+#[doc = include_str!("manual/rights.md")]
+pub mod rights {}

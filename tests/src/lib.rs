@@ -11,6 +11,7 @@ pub mod outages;
 pub mod private_server;
 pub mod programs;
 pub mod proxy;
+pub mod rights;
 pub mod rules;
 pub mod secrets;
 pub mod service;
