@@ -30,6 +30,19 @@ pub const POINTS: &[&str] = &[
 #[cfg(feature = "__crash-points")]
 pub const SETTLE_POINTS: &[&str] = &["inbox.before-settle", "inbox.after-settle"];
 
+/// Further points, to which only trouble, or an end, leads.
+#[cfg(feature = "__crash-points")]
+pub const TROUBLE_POINTS: &[&str] = &[
+    "relay.before-dead",
+    "relay.after-dead",
+    "local.before-owing",
+    "local.owed",
+    "local.before-paying",
+    "local.paid",
+    "lease.before-release",
+    "lease.released",
+];
+
 /// Dies here if `DISTRIBUTED_EVENTS_CRASH_AT` names this point, as `point` or, at the n-th time, `point:n`. If
 /// `DISTRIBUTED_EVENTS_STALL_AT` does, its thread stays here for some seconds.
 #[cfg(feature = "__crash-points")]
@@ -38,7 +51,10 @@ pub(crate) fn point(name: &str) {
 
     static CRASH: LazyLock<Option<Place>> = LazyLock::new(|| Place::named_by("DISTRIBUTED_EVENTS_CRASH_AT"));
     static STALL: LazyLock<Option<Place>> = LazyLock::new(|| Place::named_by("DISTRIBUTED_EVENTS_STALL_AT"));
-    debug_assert!(POINTS.contains(&name) || SETTLE_POINTS.contains(&name), "{name} is not in the list");
+    debug_assert!(
+        [POINTS, SETTLE_POINTS, TROUBLE_POINTS].iter().any(|list| list.contains(&name)),
+        "{name} is not in the lists"
+    );
     if CRASH.as_ref().is_some_and(|place| place.is_at(name)) {
         std::process::abort();
     }

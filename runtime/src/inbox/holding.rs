@@ -176,7 +176,11 @@ impl<H> Holding<H> {
             return Ok(());
         }
         let fences: Vec<_> = now.iter().filter_map(|number| self.fences.get(number).cloned()).collect();
-        DB::release_leases(&mut *core.connections.write().await?, &fences).await?;
+        let mut conn = core.connections.write().await?;
+        crash::point("lease.before-release");
+        DB::release_leases(&mut conn, &fences).await?;
+        crash::point("lease.released");
+        drop(conn);
         self.leaving.retain(|number| !now.contains(number));
         for number in now {
             self.idle.remove(&number);
@@ -197,7 +201,9 @@ impl<H> Holding<H> {
         let mut conn = core.connections.write().await?;
         let fences: Vec<_> = std::mem::take(&mut self.fences).into_values().collect();
         self.idle.clear();
+        crash::point("lease.before-release");
         DB::release_leases(&mut conn, &fences).await?;
+        crash::point("lease.released");
         DB::retire(&mut conn, core.me.id).await
     }
 }

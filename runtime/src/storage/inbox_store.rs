@@ -212,7 +212,12 @@ impl<DB: Storage> InboxStore for PoolInbox<DB> {
         subscription: &'a str,
         events: &'a [IncomingEvent],
     ) -> BoxFuture<'a, Result<(), StorageError>> {
-        Box::pin(async move { DB::owe(&mut *self.write().await?, store, subscription, events).await })
+        Box::pin(async move {
+            crash::point("local.before-owing");
+            DB::owe(&mut *self.write().await?, store, subscription, events).await?;
+            crash::point("local.owed");
+            Ok(())
+        })
     }
 
     fn owed<'a>(&'a self, store: &'a str, limit: u32) -> BoxFuture<'a, Result<Vec<OwedEvent>, StorageError>> {
@@ -220,6 +225,11 @@ impl<DB: Storage> InboxStore for PoolInbox<DB> {
     }
 
     fn paid<'a>(&'a self, seqs: &'a [i64]) -> BoxFuture<'a, Result<(), StorageError>> {
-        Box::pin(async move { DB::paid(&mut *self.write().await?, seqs).await })
+        Box::pin(async move {
+            crash::point("local.before-paying");
+            DB::paid(&mut *self.write().await?, seqs).await?;
+            crash::point("local.paid");
+            Ok(())
+        })
     }
 }

@@ -52,6 +52,18 @@ pub async fn dies_at_each_point_alone<G: Ground>(over: Over) {
     }
 }
 
+/// One death at each point to which only trouble leads: rows that can't be read, an inbox that is away, leases given back.
+pub async fn dies_where_trouble_leads<G: Ground>(over: Over) {
+    if is_left_out::<G>(over) {
+        return;
+    }
+    let points = distributed_events::crash::TROUBLE_POINTS.to_vec();
+    let outcome = assert_good::<G>(seed(), over, Plan::Trouble(points.clone())).await;
+    for point in points {
+        assert!(outcome.has_reached(point), "nobody died at {point}");
+    }
+}
+
 /// Everything that can fail does, by chance.
 pub async fn lives_through_anything<G: Ground>(over: Over) {
     if is_left_out::<G>(over) {
@@ -115,7 +127,7 @@ pub async fn missing_sessions_are_found<G: Ground>(over: Over) {
 macro_rules! crashes {
     ($ground:ty) => {
         $crate::crashes! { @cases ($ground)
-            local Local: dies_at_every_point, dies_at_each_point_alone, lives_through_anything,
+            local Local: dies_at_every_point, dies_at_each_point_alone, dies_where_trouble_leads, lives_through_anything,
                 a_late_instance_doubles_nothing, a_missing_dedupe_is_found, a_missing_guard_is_found,
                 missing_sessions_are_found;
             emulator Emulator: dies_at_every_point, dies_at_each_point_alone, lives_through_anything;

@@ -16,6 +16,7 @@ pub mod crew;
 pub mod wires;
 pub mod run;
 pub mod points;
+pub mod trouble;
 pub mod books;
 pub mod checker;
 pub mod cases;

@@ -35,6 +35,8 @@ pub enum Over {
 pub enum Plan {
     /// Each of these points kills an instance of one service or the other.
     Points(Vec<&'static str>),
+    /// The same for points to which only trouble leads, which is made for each.
+    Trouble(Vec<&'static str>),
     /// So many faults by the seed.
     Random(usize),
     /// An instance of each service stays at this point until others have taken over, and goes on then.
@@ -112,6 +114,7 @@ pub async fn run<G: Ground>(setting: Setting) -> Outcome {
     run.ledgers.demand(i64::from(u32::MAX)).await;
     match run.setting.plan.clone() {
         Plan::Points(points) => run.die_at(&points).await,
+        Plan::Trouble(points) => run.die_in_trouble(&points).await,
         Plan::Stall(_) => run.tend_for(STALL).await,
         Plan::Random(steps) => {
             for step in schedule(seed, steps, over, G::SERVER.is_some()) {

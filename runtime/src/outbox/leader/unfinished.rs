@@ -37,7 +37,10 @@ impl Unfinished {
             self.accepted.clear();
         }
         while let Some((id, reason)) = self.dead.last() {
-            if DB::mark_outbox_dead(&mut conn, *id, reason).await? {
+            crash::point("relay.before-dead");
+            let marked = DB::mark_outbox_dead(&mut conn, *id, reason).await?;
+            crash::point("relay.after-dead");
+            if marked {
                 relay.telemetry.counters.dead();
                 relay.telemetry.incidents.report_event(
                     IncidentKind::EventDead,
@@ -59,7 +62,10 @@ impl Unfinished {
         connections: &Connections<DB>,
     ) -> Result<(), StorageError> {
         if let Some(fence) = &self.lease {
-            DB::release_leases(&mut *connections.write().await?, std::slice::from_ref(fence)).await?;
+            let mut conn = connections.write().await?;
+            crash::point("lease.before-release");
+            DB::release_leases(&mut conn, std::slice::from_ref(fence)).await?;
+            crash::point("lease.released");
             self.lease = None;
         }
         Ok(())
