@@ -6,6 +6,7 @@ pub mod emulator;
 pub mod eventually;
 pub mod fixtures;
 pub mod instances;
+pub mod load;
 pub mod memory_broker;
 pub mod outages;
 pub mod private_server;

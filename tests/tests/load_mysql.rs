@@ -1,0 +1,5 @@
+//! Load and abuse on MariaDB.
+
+use tests::fixtures::MySqlDatabase;
+
+tests::load!(crate::MySqlDatabase);

@@ -1,0 +1,5 @@
+//! Load and abuse on PostgreSQL.
+
+use tests::fixtures::PgDatabase;
+
+tests::load!(crate::PgDatabase);
