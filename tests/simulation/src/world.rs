@@ -239,9 +239,9 @@ impl World {
     fn is_quiet(&self) -> bool {
         let done =
             self.servers.iter().all(|server| server.inner().pending() == (0, 0) && server.inner().is_idle());
-        let publishers =
+        let mut publishers =
             self.instances.iter().filter_map(|instance| instance.running.as_ref()?.publisher.as_ref());
-        let placed = publishers.map(JoinHandle::is_finished).all(|finished| finished);
+        let placed = publishers.all(JoinHandle::is_finished);
         self.left.load(Relaxed) == 0 && placed && done && self.namespace.waiting() == (0, 0)
     }
 }

@@ -75,7 +75,7 @@ fn there_are_troubles_of_every_kind() {
         "not done",
         "the server has ended the transaction",
         "gives up waiting for a row",
-        "handler did not finish",
+        "the handler did not return",
     ] {
         assert!(all.contains(trouble), "no seed has the trouble `{trouble}`");
     }

@@ -11,8 +11,8 @@ use super::{Shared, is_long};
 use crate::programs::program;
 
 /// What the peaks of two short drains may differ by for reasons that are not the backlog, in KiB: which of the runtime's
-/// threads and of the database's caches were at work at the same time. The smaller one fills what the relay reads ahead. The bodies of the larger backlog alone are three
-/// times as much. The long run allows for nothing.
+/// threads and of the database's caches were at work at the same time. The smaller backlog fills what the relay reads
+/// ahead; the bodies of the larger one alone are three times as much. The long run allows for nothing.
 const NOISE: u64 = 3 * 1024;
 
 /// From the outbox to a broker.

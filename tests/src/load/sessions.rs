@@ -35,7 +35,8 @@ pub async fn thousands_of_sessions_stay_in_order_beside_a_hot_one<F: Shared>() {
         let arrived = tokio::sync::Mutex::new(&mut arrived);
         let look = || async {
             if rig.fixture.number(&waiting).await < HEAT as i64 / 2 {
-                receive(&rig, &mut *arrived.lock().await, &[None; HEAT / 2]).await;
+                let mut arrived = arrived.lock().await;
+                receive(&rig, &mut arrived, &[None; HEAT / 2]).await;
             }
             rig.fixture.number(&done).await
         };
