@@ -33,6 +33,7 @@ fn every_guarantee_names_tests_that_are_there() {
     let mut text = String::new();
     sources(&root.join("src"), &mut text);
     sources(&root.join("tests"), &mut text);
+    sources(&root.join("simulation/tests"), &mut text);
     // What stands in backticks and reads like a test: words with underscores.
     let named = GUARANTEES.split('`').skip(1).step_by(2);
     let named: Vec<_> = named
