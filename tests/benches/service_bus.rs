@@ -6,12 +6,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap here is a failed measurement")]
 
-#[path = "service_bus/cpu.rs"]
-mod cpu;
 #[path = "service_bus/floors.rs"]
 mod floors;
 #[path = "service_bus/transport.rs"]
 mod transport;
+#[path = "service_bus/waiting.rs"]
+mod waiting;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,7 +54,7 @@ async fn main() {
     let rounds = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(5);
     println!("events of 1 KiB, batches of {BATCH}, {DEPTH} under way, {rounds} rounds of {EVENTS}, medians");
     let (mut send, mut relay, mut drain) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut receive, mut wire, mut busy) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut receive, mut wire, mut database) = (Vec::new(), Vec::new(), Vec::new());
     let (mut slow, mut slow_wire) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         let emulator = emulator();
@@ -72,20 +72,19 @@ async fn main() {
         let source = || Source::new("events", "audit");
         let received = receive_alone(near().as_ref(), &source()).await;
         relay_outbox(near(), "events", EVENTS, BATCH).await;
-        let used = cpu::both(emulator.pid());
-        let stored = relay_inbox(near(), source()).await;
-        let used = cpu::both(emulator.pid()) - used;
+        let waiting = Arc::new(waiting::Waiting::on(near()));
+        let stored = relay_inbox(Arc::clone(&waiting) as Arc<dyn Broker>, source()).await;
+        let whole = EVENTS as f64 / stored;
+        database.push((whole - waiting.seconds(), whole));
         let inserted =
             relay_inbox(Arc::new(floors::Instantly::new(EVENTS, &kibibyte().text)), source()).await;
         receive.push((stored, inserted));
-        let cores = std::thread::available_parallelism().unwrap().get();
-        busy.push((stored, cores as f64 * EVENTS as f64 / used));
         wire.push((stored, received));
         let proxy = Proxy::before(emulator.amqp()).await;
         proxy.delay(ROUND_TRIP / 2);
         let far = emulator.connection_string_at(proxy.address());
         let relayed = relay_outbox(service_bus(&far), "sink", SLOW_EVENTS, SLOW_BATCH).await;
-        slow.push((relayed, (DEPTH * SLOW_BATCH) as f64 / ROUND_TRIP.as_secs_f64()));
+        slow.push((relayed, (DEPTH * SLOW_BATCH) as f64 / floors::round_trip(ROUND_TRIP / 2).await));
         let alone = floors::send_alone(proxy.address(), SLOW_EVENTS, SLOW_BATCH, DEPTH).await;
         slow_wire.push((relayed, alone));
     }
@@ -94,9 +93,19 @@ async fn main() {
     tell("outbox relay, beside the same relay on a broker that takes no time", drain);
     tell("inbox relay, beside the same relay on a broker that takes no time", receive);
     tell("inbox relay, beside receiving and settling alone", wire);
-    tell("inbox relay, beside what this machine's cores allow it and the emulator", busy);
-    tell(&format!("outbox relay over 30 ms, beside {DEPTH} x {SLOW_BATCH} events in each"), slow);
+    share("inbox relay, its time with the database in the whole", database);
+    tell(
+        &format!("outbox relay over 30 ms, beside {DEPTH} x {SLOW_BATCH} events in each measured one"),
+        slow,
+    );
     tell("outbox relay over 30 ms, beside fe2o3-amqp alone over the same", slow_wire);
+}
+
+/// One line: the median of a part's share in the whole.
+fn share(what: &str, measured: Vec<(f64, f64)>) {
+    let mut shares: Vec<_> = measured.iter().map(|(part, whole)| part / whole).collect();
+    shares.sort_by(f64::total_cmp);
+    println!("{what}: {:.2}", shares[shares.len() / 2]);
 }
 
 /// One line: both numbers and their ratio, whose median is of the rounds' own ratios.

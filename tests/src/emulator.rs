@@ -84,11 +84,6 @@ impl Emulator {
         self.http
     }
 
-    /// The number of its process.
-    pub fn pid(&self) -> u32 {
-        self.child.lock().unwrap().id()
-    }
-
     /// Ends it with SIGKILL.
     pub fn kill(&self) {
         let mut child = self.child.lock().unwrap();

@@ -17,7 +17,9 @@ use fe2o3_amqp::types::primitives::{Binary, OrderedMap, SimpleValue, Symbol, Tim
 use fe2o3_amqp::{Connection, Sender, Session};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::net::TcpStream;
+use tests::proxy::Proxy;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 /// The message format of a batch.
 const BATCH: u32 = 0x8001_3700;
@@ -56,6 +58,29 @@ pub async fn send_alone(address: SocketAddr, events: usize, batch: usize, depth:
         outcome.unwrap();
     }
     events as f64 / begun.elapsed().as_secs_f64()
+}
+
+/// Seconds that a byte takes there and back over a wire that delays each way by so much, clocks and all.
+pub async fn round_trip(delay: Duration) -> f64 {
+    let echo = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = Proxy::before(echo.local_addr().unwrap()).await;
+    proxy.delay(delay);
+    tokio::spawn(async move {
+        let (mut stream, _) = echo.accept().await.unwrap();
+        let (mut from, mut to) = stream.split();
+        tokio::io::copy(&mut from, &mut to).await.unwrap();
+    });
+    let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let mut trips = Vec::new();
+    for _ in 0..21 {
+        let begun = Instant::now();
+        stream.write_all(b"?").await.unwrap();
+        stream.read_exact(&mut [0]).await.unwrap();
+        trips.push(begun.elapsed().as_secs_f64());
+    }
+    trips.sort_by(f64::total_cmp);
+    trips[trips.len() / 2]
 }
 
 /// A message with the sections and sizes of what the transport sends for an event of 1 KiB.
