@@ -5,7 +5,7 @@ use std::time::Duration;
 use distributed_events::{Correlation, DistributedEvent, EventContext, PublishOptions};
 use serde::{Deserialize, Serialize};
 
-use super::{Noted, Pair, Place, noting_with, publish, publish_with, settings};
+use super::{Noted, Pair, Place, in_order, noting_with, publish, publish_with, settings};
 use crate::eventually::eventually;
 use crate::service::Running;
 
@@ -92,7 +92,7 @@ pub async fn the_largest_events_arrive<P: Place>() {
     for text in &texts {
         publish(&pair.from.pool, &Noted::of("s", text)).await;
     }
-    let effects = pair.effects(6).await;
+    let effects = in_order::<P, _>(pair.effects(6).await);
     publisher.stop().await.unwrap();
     subscriber.stop().await.unwrap();
     assert!(effects == texts, "lengths {:?}", effects.iter().map(String::len).collect::<Vec<_>>());
