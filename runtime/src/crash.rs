@@ -71,7 +71,7 @@ pub const REDACTIONS: &[&str] = &["secret", "config-error", "identity"];
 /// Whether `DISTRIBUTED_EVENTS_BREAK` names this protection, so that it is to be left out: `dedupe`, `guard`, `sessions`, or
 /// one of the redactions.
 #[cfg(feature = "__crash-points")]
-pub(crate) fn is_broken(protection: &str) -> bool {
+pub fn is_broken(protection: &str) -> bool {
     use std::sync::LazyLock;
 
     static BROKEN: LazyLock<Option<String>> =

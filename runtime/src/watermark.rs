@@ -7,6 +7,8 @@
 /// they left below the candidate is there to be seen, and it is passed once a read that began later has seen it.
 #[derive(Clone, Debug)]
 pub(crate) struct Watermark<H> {
+    /// Sequence numbers are committed in their order, so that nothing can be missing.
+    in_order: bool,
     low: i64,
     candidate: Option<Candidate<H>>,
 }
@@ -20,8 +22,8 @@ struct Candidate<H> {
 }
 
 impl<H> Watermark<H> {
-    pub(crate) const fn new() -> Self {
-        Self { low: 0, candidate: None }
+    pub(crate) const fn new(in_order: bool) -> Self {
+        Self { in_order, low: 0, candidate: None }
     }
 
     /// Reads start after this.
@@ -49,16 +51,17 @@ impl<H> Watermark<H> {
         self.candidate.is_some()
     }
 
-    /// Whether a read that came to `end`, or to the last row where that is `None`, leaves room for a new candidate.
-    pub(crate) fn takes_candidate(&self, end: Option<i64>) -> bool {
-        self.candidate
-            .as_ref()
-            .is_none_or(|candidate| candidate.has_passed && end.is_none_or(|end| end >= candidate.seq))
+    /// Whether the last row that a read has found is to become a candidate, so that a horizon has to be taken. `end` is how
+    /// far the read came, or `None` where it came to the last row.
+    pub(crate) fn wants_horizon(&self, last: Option<i64>, end: Option<i64>) -> bool {
+        let is_free =
+            |candidate: &Candidate<H>| candidate.has_passed && end.is_none_or(|end| end >= candidate.seq);
+        last.is_some() && !self.in_order && self.candidate.as_ref().is_none_or(is_free)
     }
 
-    /// A read from the low watermark has come to `end`, or to the last row where that is `None`, and what it found will not
-    /// be forgotten.
-    pub(crate) fn read_to(&mut self, end: Option<i64>) {
+    /// A read from the low watermark has found rows up to `last` and come to `end`, and what it found will not be forgotten.
+    /// The horizon, where one was wanted, was taken after it.
+    pub(crate) fn read(&mut self, last: Option<i64>, end: Option<i64>, horizon: Option<H>) {
         if let Some(candidate) = self.candidate.take_if(|candidate| candidate.has_passed) {
             let end = end.unwrap_or(i64::MAX);
             self.low = self.low.max(end.min(candidate.seq));
@@ -66,18 +69,14 @@ impl<H> Watermark<H> {
                 self.candidate = Some(candidate);
             }
         }
-    }
-
-    /// A read has seen everything visible up to here; the horizon was taken after it.
-    pub(crate) fn seen(&mut self, seq: i64, horizon: H) {
-        if self.candidate.is_none() && seq > self.low {
-            self.candidate = Some(Candidate { seq, horizon, has_passed: false });
+        let Some(last) = last.filter(|last| *last > self.low) else {
+            return;
+        };
+        if self.in_order {
+            self.low = last;
+        } else if let (None, Some(horizon)) = (&self.candidate, horizon) {
+            self.candidate = Some(Candidate { seq: last, horizon, has_passed: false });
         }
-    }
-
-    /// The same where sequence numbers are committed in their order, so that nothing can be missing.
-    pub(crate) fn seen_in_order(&mut self, seq: i64) {
-        self.low = self.low.max(seq);
     }
 
     /// Everything is to be read again: at start, takeover, after any lost connection, and every few seconds.
@@ -93,36 +92,44 @@ mod tests {
 
     #[test]
     fn a_gap_is_not_passed_before_its_horizon() {
-        let mut watermark = Watermark::new();
-        watermark.seen(2, "open"); // seq 1 is missing: its transaction is open
-        watermark.read_to(None);
+        let mut watermark = Watermark::new(false);
+        watermark.read(Some(2), None, Some("open")); // seq 1 is missing: its transaction is open
+        watermark.read(None, None, None);
         assert_eq!(watermark.low(), 0, "seq 1 may still commit");
-        watermark.seen(9, "later"); // the older horizon is the one that can pass first
+        watermark.read(Some(9), None, Some("later")); // the older horizon is the one that can pass first
         assert_eq!(watermark.unproven(), Some(&mut "open"));
     }
 
     #[test]
     fn what_was_committed_before_the_horizon_passed_is_read_before_the_watermark_goes_on() {
-        let mut watermark = Watermark::new();
-        watermark.seen(2, ());
+        let mut watermark = Watermark::new(false);
+        watermark.read(Some(2), None, Some(()));
         watermark.proven();
         assert_eq!(watermark.low(), 0, "seq 1 is there now, and nobody has read it");
         assert_eq!(watermark.unproven(), None, "and no horizon is asked for again");
-        watermark.read_to(Some(1));
+        watermark.read(Some(1), Some(1), None);
         assert_eq!(watermark.low(), 1, "a page that was full before the candidate counts for itself");
-        assert!(!watermark.takes_candidate(Some(1)) && watermark.takes_candidate(Some(2)));
-        watermark.read_to(Some(5));
+        assert!(!watermark.wants_horizon(Some(1), Some(1)) && watermark.wants_horizon(Some(2), Some(2)));
+        watermark.read(Some(5), Some(5), None);
         assert_eq!(watermark.low(), 2, "what came later has a horizon of its own");
         assert!(!watermark.rereads());
     }
 
     #[test]
+    fn where_numbers_are_committed_in_order_nothing_is_waited_for() {
+        let mut watermark = Watermark::<()>::new(true);
+        assert!(!watermark.wants_horizon(Some(3), None));
+        watermark.read(Some(3), None, None);
+        assert_eq!(watermark.low(), 3);
+    }
+
+    #[test]
     fn a_reset_forgets_what_was_not_proven() {
-        let mut watermark = Watermark::new();
-        watermark.seen(5, ());
+        let mut watermark = Watermark::new(false);
+        watermark.read(Some(5), None, Some(()));
         watermark.reset();
         watermark.proven();
-        watermark.read_to(None);
+        watermark.read(None, None, None);
         assert_eq!(watermark.low(), 0);
     }
 }

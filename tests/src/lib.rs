@@ -19,6 +19,11 @@ pub mod service;
 pub mod street;
 pub mod two_services;
 
+/// Whether `./tests/run --long` asks for everything at its full size.
+pub fn is_long() -> bool {
+    std::env::var_os("DISTRIBUTED_EVENTS_LONG").is_some()
+}
+
 /// The README's sample compiles.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

@@ -4,12 +4,8 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use tests::is_long;
 use tests::programs::example;
-
-/// Whether `./tests/run --long` asks for more.
-fn is_long() -> bool {
-    std::env::var_os("DISTRIBUTED_EVENTS_LONG").is_some()
-}
 
 /// A directory with an input of this many orders; every 50th card has expired, every 20th is busy at first.
 struct Shop {

@@ -2,13 +2,9 @@
 
 use std::process::Command;
 
+use tests::is_long;
 use tests::programs::example;
 use tests::two_services::{Chance, PROCESSES, TwoServices};
-
-/// Whether `./tests/run --long` asks for more.
-fn is_long() -> bool {
-    std::env::var_os("DISTRIBUTED_EVENTS_LONG").is_some()
-}
 
 /// Whether a namespace has ever seen this, by what its emulator keeps.
 fn has_seen(two: &TwoServices, namespace: &str, text: &str) -> bool {

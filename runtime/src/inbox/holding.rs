@@ -11,6 +11,7 @@ use super::worker::Core;
 use crate::lease::{Lease, fair_share, renew_every};
 use crate::storage::{Fence, Instance, SHARDS, Storage, StorageError};
 use crate::telemetry::IncidentKind;
+use crate::watermark::Watermark;
 use crate::{chance, crash};
 
 /// The shards of one processor: idle ones here, those at work with their workers.
@@ -136,7 +137,9 @@ impl<H> Holding<H> {
             };
             let lease = Lease::new(taken.fence.clone(), asked, time);
             self.fences.insert(number, taken.fence);
-            self.idle.insert(number, Shard::new(number, lease, taken.unclean, asked, core.settings.sweep));
+            let watermark = Watermark::new(DB::SINGLE_WRITER);
+            let shard = Shard::new(number, lease, watermark, taken.unclean, asked, core.settings.sweep);
+            self.idle.insert(number, shard);
         }
         Ok(())
     }

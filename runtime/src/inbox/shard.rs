@@ -40,11 +40,18 @@ pub(crate) struct Shard<H> {
 }
 
 impl<H> Shard<H> {
-    pub(crate) fn new(number: u8, lease: Lease, unclean: bool, now: Instant, sweep: Duration) -> Self {
+    pub(crate) fn new(
+        number: u8,
+        lease: Lease,
+        watermark: Watermark<H>,
+        unclean: bool,
+        now: Instant,
+        sweep: Duration,
+    ) -> Self {
         Self {
             number,
             lease,
-            watermark: Watermark::new(),
+            watermark,
             blocked: HashMap::new(),
             waiting: HashSet::new(),
             row_due: None,

@@ -99,8 +99,8 @@ impl<DB: Storage> Core<DB> {
             let last = rows.last().map(|row| row.seq);
             // A page that is not full was the last; what has come since is found by the next look.
             let end = last.filter(|_| rows.len() >= self.settings.page_size as usize);
-            let candidate = !DB::SINGLE_WRITER && last.is_some() && shard.watermark.takes_candidate(end);
-            let horizon = if candidate { Some(DB::horizon(&mut conn).await?) } else { None };
+            let wanted = shard.watermark.wants_horizon(last, end);
+            let horizon = if wanted { Some(DB::horizon(&mut conn).await?) } else { None };
             (rows, last, end, horizon)
         };
         let mut rest = rows.as_slice();
@@ -120,12 +120,7 @@ impl<DB: Storage> Core<DB> {
             }
             rest = &rest[taken.max(1)..];
         }
-        shard.watermark.read_to(end);
-        match (last, horizon) {
-            (Some(last), Some(horizon)) => shard.watermark.seen(last, horizon),
-            (Some(last), None) if DB::SINGLE_WRITER => shard.watermark.seen_in_order(last),
-            _ => {}
-        }
+        shard.watermark.read(last, end, horizon);
         if end.is_none() {
             shard.caught_up(read_at);
         }

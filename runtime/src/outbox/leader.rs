@@ -68,7 +68,7 @@ impl<'a, DB: Storage> Leader<'a, DB> {
             lease,
             renew_at: now + renew_every(settings.lease_time),
             sweep_at: now + settings.sweep,
-            watermark: Watermark::new(),
+            watermark: Watermark::new(DB::SINGLE_WRITER),
             at_end: false,
             due_after: 0,
             plan: Plan::default(),
@@ -193,14 +193,9 @@ impl<'a, DB: Storage> Leader<'a, DB> {
         self.at_end = !full(&page);
         let last = page.last().map(|row| row.seq);
         let end = last.filter(|_| full(&page));
-        let candidate = !DB::SINGLE_WRITER && last.is_some() && self.watermark.takes_candidate(end);
-        let horizon = if candidate { Some(DB::horizon(&mut conn).await?) } else { None };
-        self.watermark.read_to(end);
-        match (last, horizon) {
-            (Some(last), Some(horizon)) => self.watermark.seen(last, horizon),
-            (Some(last), None) if DB::SINGLE_WRITER => self.watermark.seen_in_order(last),
-            _ => {}
-        }
+        let wanted = self.watermark.wants_horizon(last, end);
+        let horizon = if wanted { Some(DB::horizon(&mut conn).await?) } else { None };
+        self.watermark.read(last, end, horizon);
         // By pages too: those of a topic that is held must not hide the others (rule 5).
         let ahead = self.relay.broker.schedules_ahead();
         let due = DB::read_outbox(&mut conn, &query.after(self.due_after).due_in(ahead)).await?;

@@ -1,15 +1,12 @@
 //! The cases, as functions over a [`Ground`].
 
+use tests::is_long;
+
 use crate::chance::seed;
 use crate::checker::Finding;
 use crate::faults::points;
 use crate::ground::Ground;
 use crate::run::{Outcome, Over, Plan, Setting, run};
-
-/// Whether `./tests/run --long` asks for more.
-fn is_long() -> bool {
-    std::env::var_os("DISTRIBUTED_EVENTS_LONG").is_some()
-}
 
 /// Whether this is left to `./tests/run --long`, which leaves nothing out. The others run one death for each point on
 /// every database over Service Bus's wire, and on SQLite everything.

@@ -24,12 +24,3 @@ pub fn run(seed: u64, traced: bool) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.unwrap().block_on(world::run(seed, traced))
 }
-
-/// Whether a protection is left out, as in the crash tests, so that the checker has something to find.
-pub(crate) fn is_broken(protection: &str) -> bool {
-    use std::sync::LazyLock;
-
-    static BROKEN: LazyLock<Option<String>> =
-        LazyLock::new(|| std::env::var("DISTRIBUTED_EVENTS_BREAK").ok());
-    BROKEN.as_deref() == Some(protection)
-}

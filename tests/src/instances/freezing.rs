@@ -66,8 +66,7 @@ pub async fn an_instance_that_is_frozen_inside_its_handler_doubles_nothing<F: Sh
 
 /// Three instances, of which one is killed and one frozen and resumed meanwhile. The full size is `--long`'s.
 pub async fn a_thousand_sessions_stay_in_order_whatever_happens<F: Shared>() {
-    let long = std::env::var_os("DISTRIBUTED_EVENTS_LONG").is_some();
-    let (sessions, each) = if long { (1_000, 50) } else { (100, 10) };
+    let (sessions, each) = if crate::is_long() { (1_000, 50) } else { (100, 10) };
     let all = i64::try_from(sessions).unwrap() * each;
     let place = Place::<F>::new().await;
     let a = place.start("a", &[]);
@@ -89,7 +88,7 @@ pub async fn a_thousand_sessions_stay_in_order_whatever_happens<F: Shared>() {
         tokio::time::sleep(super::program::LEASE).await;
         c.resume();
         let count = || place.number("SELECT count(*) FROM effects");
-        let patience = Duration::from_secs(if long { 1_800 } else { 60 });
+        let patience = Duration::from_secs(if crate::is_long() { 1_800 } else { 60 });
         crate::eventually::within(patience, "all effects", count, |count| *count >= all).await;
         place.assert_in_order(sessions, each).await;
     };

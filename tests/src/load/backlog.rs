@@ -6,8 +6,8 @@ use distributed_events::storage::{Body, IncomingEvent, Storage, Table};
 use distributed_events::{DistributedEvent, EventId};
 use tokio::process::Command;
 
+use super::Shared;
 use super::program::{Bulky, SUBSCRIPTION};
-use super::{Shared, is_long};
 use crate::programs::program;
 
 /// What the peaks of two short drains may differ by for reasons that are not the backlog, in KiB: which of the runtime's
@@ -26,7 +26,7 @@ pub async fn an_inbox_is_drained_with_flat_memory<F: Shared>() {
 }
 
 async fn flat<F: Shared>(table: Table) {
-    let (few, many, noise) = if is_long() { (100_000, 1_000_000, 0) } else { (2_000, 10_000, NOISE) };
+    let (few, many, noise) = if crate::is_long() { (100_000, 1_000_000, 0) } else { (2_000, 10_000, NOISE) };
     let (small, large) = (peak_of::<F>(table, few).await, peak_of::<F>(table, many).await);
     println!("{table:?}: {few} rows: {small} KiB at most; {many} rows: {large} KiB at most");
     let most = small + small / 10 + noise;

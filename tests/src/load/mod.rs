@@ -23,11 +23,6 @@ pub mod publishers;
 pub mod sessions;
 pub mod sick;
 
-/// Whether everything is as large as it is meant to be (`./tests/run --long`), or fits into CI.
-fn is_long() -> bool {
-    std::env::var_os("DISTRIBUTED_EVENTS_LONG").is_some()
-}
-
 /// Stamps out one test for each case on a fixture.
 #[macro_export]
 macro_rules! load {

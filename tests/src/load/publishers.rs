@@ -6,7 +6,7 @@ use distributed_events::DistributedEvent;
 use distributed_events::storage::Storage;
 use futures_util::future::join_all;
 
-use super::{Shared, is_long};
+use super::Shared;
 use crate::eventually::within;
 use crate::rules::{Rig, beside, step};
 
@@ -19,7 +19,7 @@ const CONNECTIONS: usize = 40;
 /// while a bus delivers: of the committed ones nothing is lost, doubled or out of order, of the others nothing is seen.
 pub async fn two_hundred_publishers_at_once_lose_and_double_nothing<F: Shared>() {
     let rig = Rig::<F>::new().await;
-    let each = if is_long() { 100 } else { 3 };
+    let each = if crate::is_long() { 100 } else { 3 };
     let pools = join_all((0..CONNECTIONS).map(|_| rig.fixture.another_pool())).await;
     let publish = |publisher: usize| {
         let pool = &pools[publisher % CONNECTIONS];

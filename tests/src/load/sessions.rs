@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use distributed_events::storage::shard_of;
 
-use super::{Shared, is_long};
+use super::Shared;
 use crate::eventually::within;
 use crate::rules::{Rig, Step, beside, step};
 
@@ -18,7 +18,7 @@ const PAGE: usize = 100;
 /// its order, and in the hot one's own shard, where it could do harm, nobody is overtaken by more than one page of it.
 pub async fn thousands_of_sessions_stay_in_order_beside_a_hot_one<F: Shared>() {
     let rig = Rig::<F>::new().await;
-    let sessions = if is_long() { 10_000 } else { 200 };
+    let sessions = if crate::is_long() { 10_000 } else { 200 };
     // The number of an event is its place in the order of arrival, and in this list.
     let mut arrived: Vec<Option<usize>> = Vec::new();
     receive(&rig, &mut arrived, &vec![None; HEAT]).await;

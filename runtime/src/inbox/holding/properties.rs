@@ -93,7 +93,9 @@ impl World {
                     let lease = Lease::new(fence.clone(), now, TIME);
                     leases.insert(number, (*id, fence.clone()));
                     assert!(holding.fences.insert(number, fence).is_none(), "nobody owns a shard twice");
-                    holding.idle.insert(number, Shard::new(number, lease, false, now, TIME));
+                    holding
+                        .idle
+                        .insert(number, Shard::new(number, lease, Watermark::new(false), false, now, TIME));
                 }
             }
             Move::Stay => {}

@@ -40,7 +40,8 @@ fn row(seq: i64) -> InboxRow {
 
 fn shard(now: Instant) -> Shard<()> {
     let fence = Fence::new("inbox:billing:07".to_owned(), Uuid::nil(), 1);
-    Shard::new(7, Lease::new(fence, now, Duration::from_secs(30)), false, now, SWEEP)
+    let lease = Lease::new(fence, now, Duration::from_secs(30));
+    Shard::new(7, lease, Watermark::new(false), false, now, SWEEP)
 }
 
 proptest! {
@@ -68,9 +69,9 @@ proptest! {
                 }
                 Step::Wait(milliseconds) => {
                     now += Duration::from_millis(milliseconds);
-                    shard.watermark.seen(9, ());
+                    shard.watermark.read(Some(9), None, Some(()));
                     shard.watermark.proven();
-                    shard.watermark.read_to(None);
+                    shard.watermark.read(None, None, None);
                     shard.refresh(now, SWEEP);
                     if shard.watermark.low() == 0 {
                         (at_end, looked_from) = (false, now);

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use distributed_events::crash::is_broken;
 use distributed_events::storage::{
     Attempt, Delivery, GuardOutcome, InboxQuery, InboxRow, IncomingEvent, IngestReport, NewEvent,
     OutboxQuery, OutboxRow, PoolSettings, Retention, SentRows, Storage, Trouble, Verdict, shard_of,
@@ -29,11 +30,6 @@ fn at(millis: i64) -> SystemTime {
 
 fn since_epoch(time: SystemTime) -> i64 {
     millis(time.duration_since(UNIX_EPOCH).unwrap_or_default())
-}
-
-/// With the dedupe left out every event is a new one, so that the checker has something to find.
-fn has_no_dedupe() -> bool {
-    crate::is_broken("dedupe")
 }
 
 impl Storage for ModelDatabase {
@@ -177,7 +173,8 @@ impl Storage for ModelDatabase {
         let mut tx = conn.begin().await?;
         for event in events {
             let mut event = event.clone();
-            if has_no_dedupe() {
+            // Every event is a new one then, so that the checker has something to find.
+            if is_broken("dedupe") {
                 event.id = EventId::new();
             }
             let call = |inner: &mut Inner, now: i64, tx: Tx| {
@@ -278,7 +275,7 @@ impl Storage for ModelDatabase {
         };
         let marked = conn.run(&format!("mark_processed {seqs:?}"), MARK_WAIT, call).await?;
         // As with the guard left out: whoever comes second takes the row for its own.
-        Ok(if crate::is_broken("guard") { seqs.len() as u64 } else { marked })
+        Ok(if is_broken("guard") { seqs.len() as u64 } else { marked })
     }
 
     async fn close_guard(conn: &mut ModelConnection, _marked: &[i64]) -> Result<GuardOutcome, StorageError> {
