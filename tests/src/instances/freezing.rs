@@ -38,7 +38,7 @@ pub async fn an_instance_that_is_frozen_inside_its_handler_doubles_nothing<F: Sh
     place.publish(&[doing("s0", 0, Todo::Pause), of("s0", 1), of("s1", 0)]).await;
     let paused = || async { place.file("a.paused").exists() };
     eventually("it is in the handler", paused, |paused| *paused).await;
-    a.freeze();
+    a.freeze().await;
     fs::remove_file(place.file("pause")).unwrap();
     let b;
     if F::DB::SINGLE_WRITER {

@@ -133,7 +133,7 @@ impl<F: Shared> Place<F> {
     /// SIGSTOP, but not while it holds the only write lock of its database, which nobody would free (rule 10).
     pub async fn freeze(&self, instance: &Instance) {
         loop {
-            instance.freeze();
+            instance.freeze().await;
             if !F::DB::SINGLE_WRITER || self.fixture.pool().begin_with(F::DB::BEGIN).await.is_ok() {
                 return;
             }
@@ -203,9 +203,19 @@ impl Instance {
         self.child.wait().unwrap();
     }
 
-    /// SIGSTOP.
-    pub fn freeze(&self) {
+    /// SIGSTOP. The signal is one thread's to take before it stops the others, which on a busy machine go on meanwhile.
+    pub async fn freeze(&self) {
         self.signal("STOP");
+        eventually("every thread has stopped", || async { self.is_stopped() }, |stopped| *stopped).await;
+    }
+
+    /// Whether all its threads are in the state that Linux calls `T` (`proc_pid_stat(5)`).
+    fn is_stopped(&self) -> bool {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("stat"))).all(|stat| {
+            // After the name, which may hold anything. A thread that has ended meanwhile goes on with nothing.
+            stat.ok().is_none_or(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))
+        })
     }
 
     /// SIGCONT.
