@@ -80,10 +80,11 @@ pub(crate) mod seeded {
 
     /// The next bits, if the thread has a seed.
     pub(super) fn bits() -> Option<u128> {
-        let (mut state, count) = STATE.get()?;
-        let high = next(&mut state);
-        let low = next(&mut state);
-        STATE.set(Some((state, count + 1)));
+        let (state, count) = STATE.get()?;
+        let mut numbers = Numbers(state);
+        let high = numbers.next();
+        let low = numbers.next();
+        STATE.set(Some((numbers.0, count + 1)));
         Some(u128::from(high) << 64 | u128::from(low))
     }
 
@@ -92,13 +93,39 @@ pub(crate) mod seeded {
         STATE.get().map_or(0, |(_, count)| count)
     }
 
-    /// `SplitMix64`.
-    fn next(state: &mut u64) -> u64 {
-        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = *state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+    /// `SplitMix64`: every seed is as good as any other.
+    #[derive(Clone, Debug)]
+    pub(crate) struct Numbers(u64);
+
+    impl Numbers {
+        /// Those of a seed for the `n`-th of something that has a name.
+        pub(crate) fn named(seed: u64, name: &[&str], n: u64) -> Self {
+            let bytes = name.iter().flat_map(|part| part.bytes().chain([0]));
+            // FNV-1a.
+            let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+            });
+            let mut first = Self(seed ^ hash);
+            Self(first.next().wrapping_add(n.wrapping_mul(0xd134_2543_de82_ef95)))
+        }
+
+        pub(crate) const fn next(&mut self) -> u64 {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = self.0;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^ (z >> 31)
+        }
+
+        /// A number below `end`.
+        pub(crate) const fn below(&mut self, end: u64) -> u64 {
+            self.next() % end
+        }
+
+        /// Whether it happens, so many times of a hundred.
+        pub(crate) const fn happens(&mut self, percent: u64) -> bool {
+            self.below(100) < percent
+        }
     }
 }
 

@@ -125,7 +125,10 @@ pub trait DistributedEvent: Serialize + DeserializeOwned + Send + Sync + 'static
     }
 }
 
-fn prepare<E: DistributedEvent>(event: &E, options: PublishOptions) -> Result<NewEvent, PublishError> {
+pub(crate) fn prepare<E: DistributedEvent>(
+    event: &E,
+    options: PublishOptions,
+) -> Result<NewEvent, PublishError> {
     let data = serde_json::to_string(event)
         .map_err(|error| PublishError::Encode { event: E::NAME, reason: error.to_string() })?;
     let mut envelope = Envelope::new(EventId::new(), E::NAME, data);

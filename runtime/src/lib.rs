@@ -73,7 +73,7 @@
 //! | `service-bus` | no | `ServiceBus`, the broker over Azure Service Bus |
 //! | `service-bus-http` | no | `ServiceBusHttp`, the same over HTTPS |
 //! | `entra` | no | the same with an identity of Microsoft Entra ID |
-//! | `testing` | no | what tests need: random numbers, ids and hints by a seed |
+//! | `testing` | no | what tests need: with `sqlite`, simulated troubles for your own handlers; random numbers, ids and hints by a seed |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 // Words that everything shares: pure, no rows, no loops.
@@ -82,6 +82,7 @@ pub mod context;
 mod error;
 pub mod retry;
 mod chance;
+mod simulated;
 mod pace;
 mod watermark;
 mod lease;

@@ -17,6 +17,7 @@ use crate::inbox::relay::InboxRelay;
 use crate::outbox::relay::OutboxRelay;
 use crate::retry::Backoff;
 use crate::shutdown::Shutdown;
+use crate::simulated;
 use crate::storage::{Connections, Storage, StorageError};
 use crate::telemetry::{IncidentKind, Telemetry};
 
@@ -160,7 +161,7 @@ fn supervise<F>(
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    loops.spawn(async move {
+    loops.spawn(simulated::task(async move {
         let mut waiting = stop.clone();
         while let Err(panic) = AssertUnwindSafe(make(stop.clone())).catch_unwind().await {
             let error = crate::error::HandlerError::panicked(panic.as_ref());
@@ -173,7 +174,7 @@ fn supervise<F>(
                 return;
             }
         }
-    });
+    }));
 }
 
 impl<DB: Storage> Inner<DB> {

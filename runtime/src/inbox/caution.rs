@@ -10,6 +10,18 @@ use crate::storage::InboxRow;
 /// One for the process, since it dies as a whole, whichever of its subscriptions it dies of.
 static TURNS: RwLock<()> = RwLock::const_new(());
 
+/// That of the process; a simulation has one of its own, on its thread.
+fn turns() -> &'static RwLock<()> {
+    #[cfg(feature = "testing")]
+    if crate::simulated::now().is_some() {
+        thread_local! {
+            static SIMULATED: &'static RwLock<()> = Box::leak(Box::new(RwLock::const_new(())));
+        }
+        return SIMULATED.with(|turns| *turns);
+    }
+    &TURNS
+}
+
 /// The right to run a row whose attempt is written before its handler.
 #[derive(Debug)]
 #[expect(dead_code, reason = "held for what their drop does")]
@@ -28,9 +40,9 @@ impl Turn {
     pub(super) async fn wait(row: &InboxRow, max_attempts: u32, stop: &Shutdown) -> Option<Self> {
         let mut stop = stop.clone();
         if row.attempts == 0 && max_attempts > 1 {
-            return stop.or_stop(TURNS.read()).await.map(Self::Beside);
+            return stop.or_stop(turns().read()).await.map(Self::Beside);
         }
-        stop.or_stop(TURNS.write()).await.map(Self::Alone)
+        stop.or_stop(turns().write()).await.map(Self::Alone)
     }
 }
 

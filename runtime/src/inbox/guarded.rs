@@ -11,6 +11,7 @@ use super::handler::{HandlerScope, States};
 use super::route::Route;
 use crate::context::EventContext;
 use crate::error::HandlerError;
+use crate::simulated::Turn;
 use crate::storage::{Connections, GuardOutcome, InboxRow, Storage, StorageError, Trouble};
 use crate::{crash, wake};
 
@@ -47,12 +48,14 @@ pub(crate) async fn run<DB: Storage>(
     connections: &Connections<DB>,
     work: &Work<'_, DB>,
 ) -> Result<Ran, StorageError> {
+    connections.life().handling().await;
     let mut conn = connections.write().await?;
     // Unless everything went well; also when this future is dropped.
     conn.close_unless_kept();
     // A timeout of the connection's own would outlive a handler that is dropped, where the connection can't be closed.
     let allowed = if conn.can_close() { work.timeout } else { Duration::MAX };
-    let ran = run_on(&mut *conn, work, allowed).await?;
+    let simulated = conn.simulated();
+    let ran = run_on(&mut *conn, work, allowed, &simulated).await?;
     match ran {
         Ran::Committed | Ran::Stale | Ran::Held => conn.keep(),
         Ran::Failed(ref error) if !error.is_timeout() => conn.keep(),
@@ -65,6 +68,7 @@ async fn run_on<DB: Storage>(
     conn: &mut DB::Connection,
     work: &Work<'_, DB>,
     allowed: Duration,
+    simulated: &Turn,
 ) -> Result<Ran, StorageError> {
     crash::point("processor.before-mark");
     let mut tx = DB::begin_guarded(conn, allowed).await?;
@@ -83,11 +87,18 @@ async fn run_on<DB: Storage>(
     };
     crash::point("processor.marked");
     if marked != seqs.len() as u64 && !crash::is_broken("guard") {
+        simulated.say(|| "finds that another has dealt with it".to_owned());
         tx.rollback().await?;
         return Ok(Ran::Stale);
     }
-    let handlers = AssertUnwindSafe(run_handlers(&mut tx, work)).catch_unwind();
+    let handlers = async {
+        let result = run_handlers(&mut tx, work, simulated).await;
+        simulated.handled().await;
+        result
+    };
+    let handlers = AssertUnwindSafe(handlers).catch_unwind();
     let (outcome, published) = wake::noting(tokio::time::timeout(work.timeout, handlers)).await;
+    simulated.go_on().await;
     let result = match outcome {
         // Its statement was ended because it was late, and that is not the database's trouble.
         Ok(Ok(Err(_))) if begun.elapsed() > work.timeout => Err(HandlerError::timed_out(work.timeout)),
@@ -111,6 +122,10 @@ async fn run_on<DB: Storage>(
             crash::point("processor.before-commit");
             let committed = tx.commit().await;
             crash::point("processor.after-commit");
+            let committed = match committed {
+                Ok(()) => simulated.committed().await,
+                Err(error) => Err(error),
+            };
             match committed {
                 Ok(()) => {
                     if published {
@@ -149,9 +164,11 @@ async fn run_on<DB: Storage>(
 async fn run_handlers<DB: Storage>(
     tx: &mut Transaction<'_, DB>,
     work: &Work<'_, DB>,
+    simulated: &Turn,
 ) -> Result<(), HandlerError> {
     for (row, route) in work.rows {
         let event = &row.event;
+        simulated.say(|| format!("handles {} {}, attempt {}", event.name, event.id, row.attempts + 1));
         let context = EventContext {
             id: event.id,
             subscription: work.subscription.to_owned(),

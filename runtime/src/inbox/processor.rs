@@ -19,7 +19,7 @@ use crate::retry::Backoff;
 use crate::shutdown::Shutdown;
 use crate::storage::{Connections, Instance, Storage, StorageError};
 use crate::telemetry::{IncidentKind, Telemetry};
-use crate::{chance, wake};
+use crate::{chance, simulated, wake};
 
 /// Runs the handlers of one subscription on the rows of its inbox, each in the transaction that marks its row.
 ///
@@ -172,7 +172,8 @@ impl<DB: Storage> Run<DB> {
             let Some(shard) = self.holding.idle.remove(&number) else {
                 continue;
             };
-            let task = self.workers.spawn(Arc::clone(&self.core).work(shard, shutdown.clone()));
+            let task =
+                self.workers.spawn(simulated::task(Arc::clone(&self.core).work(shard, shutdown.clone())));
             self.at_work.insert(task.id(), number);
             started = true;
         }

@@ -24,7 +24,7 @@ use crate::shutdown::Shutdown;
 use crate::storage::{OutboxQuery, OutboxRow, Storage, StorageError};
 use crate::telemetry::IncidentKind;
 use crate::watermark::Watermark;
-use crate::{crash, wake};
+use crate::{crash, simulated, wake};
 
 /// Rows kept in memory are bounded by this many bytes beside their number.
 const ROOM_BYTES: usize = 32 * 1024 * 1024;
@@ -148,7 +148,8 @@ impl<'a, DB: Storage> Leader<'a, DB> {
         if self.maintain_at.is_some_and(|time| time <= now) {
             let (broker, store) = (Arc::clone(&self.relay.broker), Arc::clone(&self.relay.store));
             self.maintain_at = None;
-            self.maintenance.spawn(async move { broker.maintain(store.as_ref()).await });
+            let maintaining = async move { broker.maintain(store.as_ref()).await };
+            self.maintenance.spawn(simulated::task(maintaining));
         }
         let open_at = self.circuit.shut_until().filter(|until| now < *until);
         let look_at = now + self.pace.nothing(now);
@@ -220,8 +221,9 @@ impl<'a, DB: Storage> Leader<'a, DB> {
                 break;
             };
             let (broker, store) = (Arc::clone(&relay.broker), Arc::clone(&relay.store));
-            self.in_flight
-                .spawn(async move { (round, send::send(broker.as_ref(), store.as_ref(), planned).await) });
+            self.in_flight.spawn(simulated::task(async move {
+                (round, send::send(broker.as_ref(), store.as_ref(), planned).await)
+            }));
             started = true;
         }
         started

@@ -10,6 +10,7 @@ use sqlx::{Connection, Pool};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{Storage, StorageError};
+use crate::simulated::{Life, Turn};
 
 /// How long a suspect may take to answer.
 const PING_WAIT: Duration = Duration::from_secs(2);
@@ -24,21 +25,36 @@ pub struct Connections<DB: Storage> {
     turn: Arc<Mutex<()>>,
     /// How many idle connections are to be tried before use.
     suspects: Arc<AtomicU32>,
+    life: Life,
 }
 
 impl<DB: Storage> Clone for Connections<DB> {
     fn clone(&self) -> Self {
-        Self { pool: self.pool.clone(), turn: Arc::clone(&self.turn), suspects: Arc::clone(&self.suspects) }
+        Self {
+            pool: self.pool.clone(),
+            turn: Arc::clone(&self.turn),
+            suspects: Arc::clone(&self.suspects),
+            life: self.life.clone(),
+        }
     }
 }
 
 impl<DB: Storage> From<Pool<DB>> for Connections<DB> {
     fn from(pool: Pool<DB>) -> Self {
-        Self { pool, turn: Arc::default(), suspects: Arc::default() }
+        Self { pool, turn: Arc::default(), suspects: Arc::default(), life: Life::default() }
     }
 }
 
 impl<DB: Storage> Connections<DB> {
+    /// The same as a part of a process of a simulation, if it is one.
+    pub(super) fn of(self, life: Life) -> Self {
+        Self { life, ..self }
+    }
+
+    pub(crate) const fn life(&self) -> &Life {
+        &self.life
+    }
+
     pub(crate) const fn pool(&self) -> &Pool<DB> {
         &self.pool
     }
@@ -66,8 +82,9 @@ impl<DB: Storage> Connections<DB> {
     ///
     /// # Errors
     /// When none can be had.
-    pub async fn read(&self) -> Result<PoolConnection<DB>, StorageError> {
-        self.acquire().await
+    pub async fn read(&self) -> Result<Reader<DB>, StorageError> {
+        let simulated = self.life.turn(false).await?;
+        Ok(Reader { conn: self.acquire().await?, _simulated: simulated })
     }
 
     /// A connection to write with; keep it no longer than the write takes.
@@ -76,8 +93,30 @@ impl<DB: Storage> Connections<DB> {
     /// When none can be had.
     pub async fn write(&self) -> Result<Writer<DB>, StorageError> {
         let turn = if DB::SINGLE_WRITER { Some(Arc::clone(&self.turn).lock_owned().await) } else { None };
+        let simulated = self.life.turn(true).await?;
         let conn = self.acquire().await?;
-        Ok(Writer { conn, close: false, can_close: !DB::is_ephemeral(&self.pool), _turn: turn })
+        Ok(Writer { conn, close: false, can_close: !DB::is_ephemeral(&self.pool), _turn: turn, simulated })
+    }
+}
+
+/// A connection to read with.
+#[derive(Debug)]
+pub struct Reader<DB: Storage> {
+    conn: PoolConnection<DB>,
+    _simulated: Turn,
+}
+
+impl<DB: Storage> Deref for Reader<DB> {
+    type Target = DB::Connection;
+
+    fn deref(&self) -> &Self::Target {
+        &self.conn
+    }
+}
+
+impl<DB: Storage> DerefMut for Reader<DB> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.conn
     }
 }
 
@@ -89,6 +128,7 @@ pub struct Writer<DB: Storage> {
     /// Not where the data would go with the connection.
     can_close: bool,
     _turn: Option<OwnedMutexGuard<()>>,
+    simulated: Turn,
 }
 
 impl<DB: Storage> Writer<DB> {
@@ -100,6 +140,11 @@ impl<DB: Storage> Writer<DB> {
     /// Whether the connection may be closed: not where the data would go with it.
     pub(crate) const fn can_close(&self) -> bool {
         self.can_close
+    }
+
+    /// What a simulation does to whoever has it.
+    pub(crate) fn simulated(&self) -> Turn {
+        self.simulated.clone()
     }
 
     /// Lets the connection go back to the pool.

@@ -5,11 +5,11 @@ use std::future::Future;
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
-use sqlx::pool::PoolConnection;
 use sqlx::{Database, Pool};
 use tokio::sync::OnceCell;
 
-use super::{Connections, IncomingEvent, IngestReport, PoolSettings, Storage, StorageError, Writer};
+use super::{Connections, IncomingEvent, IngestReport, PoolSettings, Reader, Storage, StorageError, Writer};
+use crate::simulated::Life;
 use crate::{crash, wake};
 
 /// A local subscription as the publisher's database records it (rule 27).
@@ -125,13 +125,15 @@ pub struct PoolInbox<DB: Storage> {
     settings: Option<PoolSettings>,
     opened: OnceCell<Connections<DB>>,
     identity: String,
+    life: Life,
 }
 
 impl<DB: Storage> PoolInbox<DB> {
     /// The store of a pool that [`Storage::open`] has opened.
     #[must_use]
     pub fn new(pool: Pool<DB>) -> Self {
-        Self { identity: DB::identity(&pool), given: pool, settings: None, opened: OnceCell::new() }
+        let (identity, life) = (DB::identity(&pool), Life::current());
+        Self { identity, given: pool, settings: None, opened: OnceCell::new(), life }
     }
 
     /// The store of connections that other loops share.
@@ -154,15 +156,17 @@ impl<DB: Storage> PoolInbox<DB> {
     pub async fn connections(&self) -> Result<&Connections<DB>, StorageError> {
         self.opened
             .get_or_try_init(|| async {
-                Ok(match &self.settings {
-                    Some(settings) => DB::open(&self.given, settings).await?.into(),
-                    None => self.given.clone().into(),
-                })
+                let _turn = self.life.turn(true).await?;
+                let opened = match &self.settings {
+                    Some(settings) => DB::open(&self.given, settings).await?,
+                    None => self.given.clone(),
+                };
+                Ok(Connections::from(opened).of(self.life.clone()))
             })
             .await
     }
 
-    async fn read(&self) -> Result<PoolConnection<DB>, StorageError> {
+    async fn read(&self) -> Result<Reader<DB>, StorageError> {
         self.connections().await?.read().await
     }
 

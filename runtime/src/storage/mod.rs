@@ -27,7 +27,7 @@ use std::time::Duration;
 use sqlx::{Pool, Transaction};
 
 pub use admin::{AdminStorage, DeadRow, DeadRowFilter, InboxCounts, OutboxCounts, StateCounts, Table};
-pub use connections::{Connections, Writer};
+pub use connections::{Connections, Reader, Writer};
 pub use error::{StorageError, Trouble};
 pub use hints::{Hint, HintStorage};
 pub use inbox_store::{InboxStore, LocalStorage, LocalSubscription, OwedEvent, PoolInbox};

@@ -195,5 +195,5 @@ pub(super) async fn purge(conn: &mut SqliteConnection, retention: &Retention) ->
         Retention::InboxBodies { older_than, limit } => (PURGE_BODIES, older_than, limit),
         Retention::InboxRows { older_than, limit } => (PURGE_INBOX, older_than, limit),
     };
-    Ok(sqlx::query(sql).bind(millis(older_than)).bind(i64::from(limit)).execute(conn).await?.rows_affected())
+    Ok(super::query(sql).bind(millis(older_than)).bind(i64::from(limit)).execute(conn).await?.rows_affected())
 }

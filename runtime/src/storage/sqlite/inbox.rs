@@ -68,7 +68,7 @@ pub(super) async fn read(
     conn: &mut SqliteConnection,
     query: &InboxQuery<'_>,
 ) -> Result<Vec<InboxRow>, StorageError> {
-    let rows = sqlx::query(READ)
+    let rows = super::query(READ)
         .bind(query.subscription)
         .bind(i64::from(query.shard))
         .bind(query.after)
@@ -81,7 +81,7 @@ pub(super) async fn read(
 }
 
 pub(super) async fn mark_processed(conn: &mut SqliteConnection, seqs: &[i64]) -> Result<u64, StorageError> {
-    Ok(sqlx::query(MARK_PROCESSED).bind(json_numbers(seqs)).execute(conn).await?.rows_affected())
+    Ok(super::query(MARK_PROCESSED).bind(json_numbers(seqs)).execute(conn).await?.rows_affected())
 }
 
 pub(super) async fn record_attempt(
@@ -93,7 +93,7 @@ pub(super) async fn record_attempt(
         Verdict::Dead => (DEAD, None),
         Verdict::DeadAfterEnd => (DEAD_AFTER_END, None),
     };
-    let mut query = sqlx::query(sql).bind(attempt.seq).bind(i64::from(attempt.count)).bind(attempt.error);
+    let mut query = super::query(sql).bind(attempt.seq).bind(i64::from(attempt.count)).bind(attempt.error);
     if !matches!(attempt.verdict, Verdict::DeadAfterEnd) {
         let fence = attempt.fence;
         query = query.bind(&fence.name).bind(fence.owner.as_bytes().to_vec()).bind(fence.epoch);

@@ -99,7 +99,7 @@ async fn insert(
     subscription: &str,
     events: &[&IncomingEvent],
 ) -> Result<u64, StorageError> {
-    let mut query = sqlx::query(AssertSqlSafe(insert_sql(events.len()))).bind(subscription);
+    let mut query = super::query(AssertSqlSafe(insert_sql(events.len()))).bind(subscription);
     for event in events {
         let (text, raw) = text_or_raw(&event.body);
         query = query

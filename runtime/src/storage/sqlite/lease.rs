@@ -82,7 +82,7 @@ pub(super) async fn take(
     let names = json(names)?;
     let mut tx = begin(conn).await?;
     sqlx::query(MAKE).bind(&names).execute(&mut *tx).await?;
-    let rows = sqlx::query(TAKE)
+    let rows = super::query(TAKE)
         .bind(&names)
         .bind(owner.as_bytes().to_vec())
         .bind(i64::from(limit))
@@ -109,7 +109,7 @@ pub(super) async fn renew(
     fences: &[Fence],
     time: Duration,
 ) -> Result<Vec<String>, StorageError> {
-    let rows = sqlx::query(RENEW).bind(held(fences)?).bind(millis(time)).fetch_all(conn).await?;
+    let rows = super::query(RENEW).bind(held(fences)?).bind(millis(time)).fetch_all(conn).await?;
     rows.iter().map(|row| Reader::new(row, TABLE).get("name")).collect()
 }
 
@@ -123,7 +123,7 @@ pub(super) async fn bind_lane(
     lane: &str,
     broker: &str,
 ) -> Result<String, StorageError> {
-    let row = sqlx::query(BIND).bind(lane).bind(broker).fetch_one(conn).await?;
+    let row = super::query(BIND).bind(lane).bind(broker).fetch_one(conn).await?;
     Reader::new(&row, TABLE).get("broker")
 }
 
@@ -134,14 +134,14 @@ pub(super) async fn announce(
 ) -> Result<Vec<Instance>, StorageError> {
     let handles = json(&instance.handles)?;
     let mut tx = begin(conn).await?;
-    sqlx::query(FORGET).execute(&mut *tx).await?;
-    sqlx::query(ANNOUNCE)
+    super::query(FORGET).execute(&mut *tx).await?;
+    super::query(ANNOUNCE)
         .bind(instance.id.as_bytes().to_vec())
         .bind(millis(time))
         .bind(handles)
         .execute(&mut *tx)
         .await?;
-    let rows = sqlx::query(LIVE).fetch_all(&mut *tx).await?;
+    let rows = super::query(LIVE).fetch_all(&mut *tx).await?;
     let live = rows
         .iter()
         .map(|row| {

@@ -123,7 +123,7 @@ pub(super) async fn check(conn: &mut SqliteConnection) -> Result<Vec<String>, St
         ));
     }
     let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut *conn).await?;
-    if synchronous < 2 {
+    if synchronous < super::pool::synchronous() as i64 {
         warnings.push(format!(
             "{database} has synchronous {synchronous}: a power loss can take back events that were \
              sent already; set `PRAGMA synchronous = FULL`"

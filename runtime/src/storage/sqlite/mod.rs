@@ -26,7 +26,9 @@ mod row;
 
 use std::time::Duration;
 
-use sqlx::{Pool, Sqlite, SqliteConnection, Transaction};
+use sqlx::query::Query;
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{Pool, SqlSafeStr, Sqlite, SqliteConnection, Transaction};
 use uuid::Uuid;
 
 use super::{
@@ -37,6 +39,16 @@ use super::{
 };
 use crate::envelope::EventId;
 use pool::named;
+
+/// A query; in a simulation, with the simulated time in it.
+fn query<'q>(sql: impl SqlSafeStr) -> Query<'q, Sqlite, SqliteArguments> {
+    #[cfg(feature = "testing")]
+    if let Some(now) = crate::simulated::now() {
+        let sql = sql.into_sql_str().as_str().replace(now!(), &now.to_string());
+        return sqlx::query(sqlx::AssertSqlSafe(sql));
+    }
+    sqlx::query(sql)
+}
 
 impl Storage for Sqlite {
     const BEGIN: &'static str = pool::BEGIN;

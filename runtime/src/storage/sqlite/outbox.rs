@@ -104,7 +104,7 @@ async fn refuse_without_transaction(conn: &mut SqliteConnection) -> Result<(), S
 
 async fn insert_rows(conn: &mut SqliteConnection, events: &[NewEvent]) -> Result<(), StorageError> {
     let sql = format!("{INSERT}{})", vec![ROW; events.len()].join(", "));
-    let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(events.len() <= CACHED_ROWS);
+    let mut query = super::query(AssertSqlSafe(sql)).persistent(events.len() <= CACHED_ROWS);
     for event in events {
         query = bind(query, event)?;
     }
@@ -176,7 +176,7 @@ pub(super) async fn read(
     conn: &mut SqliteConnection,
     query: &OutboxQuery<'_>,
 ) -> Result<Vec<OutboxRow>, StorageError> {
-    let reading = sqlx::query(if query.due_in.is_some() { READ_DUE } else { READ })
+    let reading = super::query(if query.due_in.is_some() { READ_DUE } else { READ })
         .bind(query.lane)
         .bind(query.after)
         .bind(i64::from(query.limit))
@@ -201,7 +201,7 @@ pub(super) async fn mark_sent(
         SentRows::Keep => MARK_SENT,
         SentRows::Delete => DELETE_SENT,
     };
-    Ok(sqlx::query(sql).bind(json_ids(ids.iter().copied())).execute(conn).await?.rows_affected())
+    Ok(super::query(sql).bind(json_ids(ids.iter().copied())).execute(conn).await?.rows_affected())
 }
 
 pub(super) async fn mark_dead(
@@ -209,6 +209,6 @@ pub(super) async fn mark_dead(
     id: EventId,
     reason: &str,
 ) -> Result<bool, StorageError> {
-    let done = sqlx::query(MARK_DEAD).bind(id_bytes(id)).bind(reason).execute(conn).await?;
+    let done = super::query(MARK_DEAD).bind(id_bytes(id)).bind(reason).execute(conn).await?;
     Ok(done.rows_affected() > 0)
 }

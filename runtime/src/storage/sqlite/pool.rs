@@ -39,7 +39,7 @@ pub(super) async fn open(pool: &Pool<Sqlite>, settings: &PoolSettings) -> Result
         .create_if_missing(false)
         .busy_timeout(settings.busy_timeout)
         .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full);
+        .synchronous(synchronous());
     let opened = SqlitePoolOptions::new()
         .min_connections(1)
         .max_connections(settings.connections.max(1))
@@ -49,6 +49,15 @@ pub(super) async fn open(pool: &Pool<Sqlite>, settings: &PoolSettings) -> Result
         .connect_with(options)
         .await?;
     Ok(opened)
+}
+
+/// What has been confirmed survives a power failure; nobody waits for that in a simulation.
+pub(super) fn synchronous() -> SqliteSynchronous {
+    #[cfg(feature = "testing")]
+    if crate::simulated::now().is_some() {
+        return SqliteSynchronous::Off;
+    }
+    SqliteSynchronous::Full
 }
 
 /// Whether a connection may go back to the pool: not when sqlx takes it to be in a transaction that SQLite has ended by

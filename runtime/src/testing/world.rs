@@ -1,0 +1,377 @@
+//! A world: databases, services with two instances each, and a time of troubles.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Sqlite, SqlitePool};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::namespace::{Namespace, SimulatedBroker};
+use super::still::Still;
+use crate::admin;
+use crate::bus::builder::BusBuilder;
+use crate::bus::{BusError, EventBus};
+use crate::chance::seeded::Numbers;
+use crate::event::{self, DecodeError, DistributedEvent};
+use crate::inbox::settings::InboxSettings;
+use crate::outbox::publish::{PublishError, PublishOptions};
+use crate::outbox::relay::DEFAULT_TOPIC;
+use crate::outbox::settings::OutboxSettings;
+use crate::simulated::{self, Clock, Held, Life, Process, Shared};
+use crate::storage::StorageError;
+
+/// How long a world may take to become quiet, in simulated time.
+const PATIENCE: Duration = Duration::from_secs(1_200);
+/// How often an idle loop looks, unless the service says otherwise.
+const POLL: Duration = Duration::from_secs(2);
+/// Instances of each service.
+const INSTANCES: usize = 2;
+
+type Register = dyn Fn(BusBuilder<Sqlite>) -> BusBuilder<Sqlite>;
+
+/// What a scenario of [`simulate`](super::simulate) takes place in.
+///
+/// Between its calls time stands still and nothing happens, so that a scenario can use its databases; [`settle`](Self::settle)
+/// is when everything happens.
+pub struct World {
+    seed: u64,
+    numbers: Numbers,
+    shared: Arc<Shared>,
+    namespace: Arc<Namespace>,
+    clock: Clock,
+    services: Vec<Service>,
+    folder: PathBuf,
+    lives: u64,
+    /// While the scenario has the turn.
+    turn: Option<Still>,
+}
+
+struct Service {
+    name: String,
+    pool: SqlitePool,
+    writing: Arc<tokio::sync::Mutex<()>>,
+    register: Box<Register>,
+    instances: Vec<Option<Running>>,
+}
+
+struct Running {
+    process: Arc<Process>,
+    bus: JoinHandle<()>,
+    stop: oneshot::Sender<()>,
+}
+
+/// Why a world could not do what its scenario asked for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SimulationError {
+    /// There is no place for the databases: see to the folder for temporary files.
+    #[error("the simulation has no place for its databases: {0}")]
+    Folder(#[from] std::io::Error),
+    /// A database refused.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A bus can't be built: the text says why.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// The event can't be published: the text says why.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// No service of the world takes the event: register its handler before.
+    #[error(
+        "no service of this world takes {event} on topic {topic}: register its handler before publishing it"
+    )]
+    NobodyTakes {
+        /// The event's name.
+        event: &'static str,
+        /// Its topic.
+        topic: String,
+    },
+    /// A published event is not what its type says.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// Long after the last trouble something is still not done: most often a handler that goes on failing without its retries
+    /// ending, or one that waits for something that nobody does.
+    #[error("the world has not become quiet: {0}")]
+    Unsettled(String),
+}
+
+impl World {
+    pub(super) async fn new(seed: u64) -> Result<Self, SimulationError> {
+        let shared = Shared::new(seed);
+        let folder = std::env::temp_dir().join(format!(
+            "distributed-events-{}-{}",
+            std::process::id(),
+            uuid::Uuid::new_v4().simple()
+        ));
+        std::fs::create_dir(&folder)?;
+        let turn = Still::take(&shared.turn).await;
+        Ok(Self {
+            seed,
+            numbers: Numbers::named(seed, &["world"], 0),
+            namespace: Arc::default(),
+            clock: Clock::start(),
+            services: Vec::new(),
+            folder,
+            lives: 0,
+            turn: Some(turn),
+            shared,
+        })
+    }
+
+    /// The seed that decides what goes wrong.
+    #[must_use]
+    pub const fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// A new SQLite database with the library's tables, for a service of this name.
+    ///
+    /// # Errors
+    /// When it can't be created.
+    pub async fn database(&self, name: &str) -> Result<SqlitePool, SimulationError> {
+        let options = SqliteConnectOptions::new()
+            .filename(self.folder.join(format!("{name}.db")))
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Off);
+        let pool = SqlitePoolOptions::new().idle_timeout(None).max_lifetime(None).connect_lazy_with(options);
+        EventBus::migrate(&pool).await?;
+        Ok(pool)
+    }
+
+    /// Adds a service: its database, and what its bus registers. Two instances of it run. Settings, handlers and states are
+    /// as in production; the broker of the default lane is the world's.
+    ///
+    /// # Errors
+    /// When its bus can't be built.
+    pub fn service(
+        &mut self,
+        pool: &SqlitePool,
+        register: impl Fn(BusBuilder<Sqlite>) -> BusBuilder<Sqlite> + 'static,
+    ) -> Result<(), SimulationError> {
+        let options = pool.connect_options();
+        let name = options.get_filename().file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        self.services.push(Service {
+            name: name.unwrap_or_default(),
+            pool: pool.clone(),
+            writing: Arc::default(),
+            register: Box::new(register),
+            instances: (0..INSTANCES).map(|_| None).collect(),
+        });
+        // Its subscriptions are there from now on, as they are at a broker.
+        let at = self.services.len() - 1;
+        let _built = self.build(at, 0)?;
+        Ok(())
+    }
+
+    /// Publishes an event from elsewhere: it comes to the broker while the world [settles](Self::settle), after those that
+    /// were published before it.
+    ///
+    /// # Errors
+    /// When it can't travel, or when no service takes it.
+    pub fn publish<E: DistributedEvent>(&mut self, event: &E) -> Result<(), SimulationError> {
+        let topic = E::TOPIC.unwrap_or(DEFAULT_TOPIC);
+        let event = event::prepare(event, PublishOptions::default())?;
+        if self.namespace.take(topic, &event.envelope) == 0 {
+            return Err(SimulationError::NobodyTakes { event: E::NAME, topic: topic.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// What services have published of one event so far, each event once, in the order in which the broker took them first.
+    ///
+    /// # Errors
+    /// When one can't be decoded.
+    pub fn published<E: DistributedEvent>(&self) -> Result<Vec<E>, SimulationError> {
+        let events = self.namespace.published();
+        let of_this = events.iter().filter(|event| event.name == E::NAME);
+        of_this.map(|event| Ok(E::decode(event.version, event.data.as_bytes())?)).collect()
+    }
+
+    /// What has happened so far, line by line, with the simulated seconds.
+    #[must_use]
+    pub fn trace(&self) -> Vec<String> {
+        self.shared.lines()
+    }
+
+    /// Adds a line to the trace.
+    pub fn say(&self, text: &str) {
+        self.shared.say("scenario", text);
+    }
+
+    /// Lets all services run: a time of troubles, then a time without, until every event is handled or dead and every
+    /// published one sent. Then all services are stopped.
+    ///
+    /// # Errors
+    /// When that takes more than twenty simulated minutes.
+    pub async fn settle(&mut self) -> Result<(), SimulationError> {
+        self.turn = None;
+        let settled = simulated::task(self.run()).await;
+        self.turn = Some(Still::take(&self.shared.turn).await);
+        settled
+    }
+
+    fn build(&mut self, at: usize, instance: usize) -> Result<(EventBus<Sqlite>, Arc<Process>), BusError> {
+        let service = &self.services[at];
+        let name = format!("{}-{instance}.{}", service.name, self.lives);
+        self.lives += 1;
+        let process = Process::new(name, Arc::clone(&self.shared), Arc::clone(&service.writing));
+        let broker =
+            SimulatedBroker { namespace: Arc::clone(&self.namespace), process: Arc::clone(&process) };
+        let told = Arc::clone(&process);
+        // Whatever polls is simulated, too.
+        let builder = EventBus::builder(service.pool.clone())
+            .outbox(OutboxSettings::default().poll_interval(POLL))
+            .inbox(InboxSettings::default().poll_interval(POLL))
+            .broker(broker)
+            .on_incident(move |incident| told.say(|| format!("{}: {}", incident.source, incident.message)));
+        let bus = Life::of(&process).building(|| (service.register)(builder).build())?;
+        Ok((bus, process))
+    }
+
+    /// Starts what does not run: what was killed, and what gave up because its database was away for too long.
+    fn start_missing(&mut self) -> Result<(), SimulationError> {
+        for (at, instance) in self.places() {
+            let running = self.services[at].instances[instance].as_ref();
+            if running.is_none_or(|running| running.bus.is_finished()) {
+                let (bus, process) = self.build(at, instance)?;
+                let (stop, stopped) = oneshot::channel::<()>();
+                let told = Arc::clone(&process);
+                process.say(|| "starts".to_owned());
+                let bus = tokio::spawn(simulated::task(async move {
+                    let stopped = async {
+                        let _stopped = stopped.await;
+                    };
+                    if let Err(error) = bus.run_until(stopped).await {
+                        told.say(|| format!("its bus has ended: {error}"));
+                    }
+                }));
+                process.runs(bus.abort_handle());
+                self.services[at].instances[instance] = Some(Running { process, bus, stop });
+            }
+        }
+        Ok(())
+    }
+
+    fn places(&self) -> Vec<(usize, usize)> {
+        let all = (0..self.services.len()).flat_map(|at| (0..INSTANCES).map(move |instance| (at, instance)));
+        all.collect()
+    }
+
+    async fn run(&mut self) -> Result<(), SimulationError> {
+        self.shared.trouble(true);
+        self.start_missing()?;
+        let places = self.places();
+        let (start, length) = (Instant::now(), 10_000 + self.numbers.below(40_000));
+        let end = start + Duration::from_millis(length);
+        let numbers = &mut self.numbers;
+        self.namespace.spread(|| start + Duration::from_millis(numbers.below(length)));
+        while Instant::now() < end && !places.is_empty() {
+            tokio::time::sleep(Duration::from_millis(self.numbers.below(4_000))).await;
+            let count = self.numbers.below(places.len() as u64);
+            let (at, instance) = places[usize::try_from(count).unwrap_or_default()];
+            self.trouble(at, instance).await;
+            if self.numbers.happens(30) {
+                self.start_missing()?;
+            }
+        }
+        self.shared.trouble(false);
+        self.shared.say("world", "no more troubles");
+        let give_up = Instant::now() + PATIENCE;
+        let mut open = self.open().await?;
+        while !open.is_empty() && Instant::now() < give_up {
+            self.start_missing()?;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            open = self.open().await?;
+        }
+        self.shared.say("world", "everybody is asked to stop");
+        for (at, instance) in places {
+            self.stop(at, instance).await;
+        }
+        if open.is_empty() { Ok(()) } else { Err(SimulationError::Unsettled(open.join(", "))) }
+    }
+
+    async fn trouble(&mut self, at: usize, instance: usize) {
+        let kind = self.numbers.below(100);
+        let is_long = self.numbers.happens(30);
+        let mut time = |most: u64| Duration::from_millis(50 + self.numbers.below(most));
+        let running = self.services[at].instances[instance].as_ref();
+        let process =
+            running.map(|running| Arc::clone(&running.process)).filter(|process| !process.is_dead());
+        match (kind, process) {
+            (0..25, Some(process)) => process.kill("from outside"),
+            // Longer than a lease, now and then.
+            (25..40, Some(process)) => process.freeze(time(if is_long { 60_000 } else { 8_000 })),
+            (40..50, Some(_)) => self.stop(at, instance).await,
+            (50..65, Some(process)) => process.lose_database(time(5_000)),
+            (65..75, _) => {
+                let time = time(8_000);
+                self.shared.say("broker", &format!("is away for {time:?}"));
+                self.namespace.go_away(time);
+            }
+            (75..90, _) => {
+                self.shared.say("broker", "all links are cut");
+                self.namespace.cut();
+            }
+            (90..95, _) => {
+                let most = if is_long { 60_000 } else { 20_000 };
+                let by = i64::try_from(self.numbers.below(most)).unwrap_or_default() - 10_000;
+                self.shared.say("clock", &format!("jumps by {by} ms"));
+                self.clock.jump(by);
+            }
+            _ => {}
+        }
+    }
+
+    /// Asks it to stop, as a deployment does, and waits until it has.
+    async fn stop(&mut self, at: usize, instance: usize) {
+        if let Some(running) = self.services[at].instances[instance].take() {
+            running.process.say(|| "is asked to stop".to_owned());
+            let _told = running.stop.send(());
+            let _ended = running.bus.await;
+        }
+    }
+
+    /// What is not done yet.
+    async fn open(&self) -> Result<Vec<String>, SimulationError> {
+        let turn = Held::new(Arc::clone(&self.shared.turn).lock_owned().await);
+        let mut open = Vec::new();
+        let mut add = |count: u64, what: String| {
+            if count > 0 {
+                open.push(format!("{count} {what}"));
+            }
+        };
+        add(self.namespace.waiting() as u64, "messages at the broker".to_owned());
+        for service in &self.services {
+            for (lane, counts) in admin::count_outbox(&service.pool).await?.lanes {
+                add(counts.pending, format!("events in the outbox of {}, lane {lane}", service.name));
+            }
+            for (subscription, counts) in admin::count_inbox(&service.pool).await?.subscriptions {
+                add(
+                    counts.pending,
+                    format!("events in the inbox of {}, subscription {subscription}", service.name),
+                );
+            }
+        }
+        drop(turn);
+        Ok(open)
+    }
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World").field("seed", &self.seed).finish_non_exhaustive()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // What is left of it is in the folder for temporary files.
+        let _removed = std::fs::remove_dir_all(&self.folder);
+    }
+}
