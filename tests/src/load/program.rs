@@ -4,12 +4,14 @@
 //! A process of its own, because a peak is a process's and never goes down again.
 
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::time::Duration;
 
 use distributed_events::broker::{Batch, BatchLimits, ReceiveError, Receiver, SendError, Service, Source};
 use distributed_events::{Broker, BusBuilder, DistributedEvent, EventBus, HandlerSettings};
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
+use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{MySqlPool, PgPool, Pool, SqlitePool};
 
 use crate::conformance::Fixture;
@@ -84,7 +86,10 @@ pub async fn main() -> ExitCode {
     };
     let count = count.parse().unwrap();
     if url.starts_with("sqlite:") {
-        run::<File>(SqlitePool::connect(url).await.unwrap(), table, count).await;
+        // SQLite's own cache is as large as it is told to be, for each connection: filled by the smaller backlog, too, it says
+        // nothing of the larger.
+        let options = SqliteConnectOptions::from_str(url).unwrap().pragma("cache_size", "-256");
+        run::<File>(SqlitePool::connect_with(options).await.unwrap(), table, count).await;
     } else if url.starts_with("postgres:") {
         run::<PgDatabase>(PgPool::connect(url).await.unwrap(), table, count).await;
     } else {
