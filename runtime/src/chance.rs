@@ -99,6 +99,7 @@ pub(crate) mod seeded {
 
     impl Numbers {
         /// Those of a seed for the `n`-th of something that has a name.
+        #[cfg(feature = "sqlite")]
         pub(crate) fn named(seed: u64, name: &[&str], n: u64) -> Self {
             let bytes = name.iter().flat_map(|part| part.bytes().chain([0]));
             // FNV-1a.
@@ -118,11 +119,13 @@ pub(crate) mod seeded {
         }
 
         /// A number below `end`.
+        #[cfg(feature = "sqlite")]
         pub(crate) const fn below(&mut self, end: u64) -> u64 {
             self.next() % end
         }
 
         /// Whether it happens, so many times of a hundred.
+        #[cfg(feature = "sqlite")]
         pub(crate) const fn happens(&mut self, percent: u64) -> bool {
             self.below(100) < percent
         }

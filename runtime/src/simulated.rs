@@ -1,16 +1,16 @@
 //! What a simulation decides for the loops of a process: when each may use its database, how long that takes, and what
-//! goes wrong. Elsewhere, and without the feature `testing`, nothing of it is there.
+//! goes wrong. Elsewhere, and without the features `testing` and `sqlite`, nothing of it is there.
 
-#[cfg(feature = "testing")]
+#[cfg(all(feature = "testing", feature = "sqlite"))]
 mod clock;
-#[cfg(feature = "testing")]
+#[cfg(all(feature = "testing", feature = "sqlite"))]
 mod process;
-#[cfg(feature = "testing")]
+#[cfg(all(feature = "testing", feature = "sqlite"))]
 mod task;
-#[cfg(feature = "testing")]
+#[cfg(all(feature = "testing", feature = "sqlite"))]
 mod turn;
 
-#[cfg(feature = "testing")]
+#[cfg(all(feature = "testing", feature = "sqlite"))]
 pub(crate) use self::{
     clock::{Clock, now},
     process::{Life, Process, Shared},
@@ -19,7 +19,7 @@ pub(crate) use self::{
 };
 
 /// Stands for what a simulation would decide.
-#[cfg(not(feature = "testing"))]
+#[cfg(not(all(feature = "testing", feature = "sqlite")))]
 mod nothing {
     use std::future::Future;
 
@@ -58,5 +58,5 @@ mod nothing {
     }
 }
 
-#[cfg(not(feature = "testing"))]
+#[cfg(not(all(feature = "testing", feature = "sqlite")))]
 pub(crate) use nothing::{Life, Turn, task};

@@ -12,7 +12,7 @@ static TURNS: RwLock<()> = RwLock::const_new(());
 
 /// That of the process; a simulation has one of its own, on its thread.
 fn turns() -> &'static RwLock<()> {
-    #[cfg(feature = "testing")]
+    #[cfg(all(feature = "testing", feature = "sqlite"))]
     if crate::simulated::now().is_some() {
         thread_local! {
             static SIMULATED: &'static RwLock<()> = Box::leak(Box::new(RwLock::const_new(())));

@@ -20,8 +20,9 @@ const SHOWN: usize = 100;
 /// same.
 ///
 /// The seed alone decides what goes wrong and in which order things happen, so that a seed that fails does so again. The time
-/// is simulated: a minute of backoffs and lost leases takes a fraction of a second. A handler that sleeps, or waits for
-/// anything but its database, is waited for; `SystemTime::now()` and SQLite's own clock stay real.
+/// is simulated: a minute of backoffs and lost leases takes a second or less. A handler that sleeps, or waits for
+/// anything but its database, is waited for, at the cost of a real second each time; `SystemTime::now()` and SQLite's own
+/// clock stay real.
 ///
 /// ```
 /// use distributed_events::testing::simulate;
