@@ -1,0 +1,1 @@
+//! What a configuration file says, and what is wrong with it.
