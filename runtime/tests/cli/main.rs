@@ -2,7 +2,11 @@
 
 mod configuration;
 mod database;
+#[cfg(feature = "service-bus")]
+mod emulator;
 mod operating;
 mod program;
+#[cfg(feature = "service-bus")]
+mod relay;
 mod resending;
 mod rows;

@@ -7,79 +7,79 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// A folder with a database, and the binary about it.
-pub struct Program {
-    pub folder: TempDir,
+pub(crate) struct Program {
+    pub(crate) folder: TempDir,
 }
 
 /// What it said, and its exit status.
-pub struct Said {
-    pub status: i32,
-    pub output: String,
-    pub error: String,
+pub(crate) struct Said {
+    pub(crate) status: i32,
+    pub(crate) output: String,
+    pub(crate) error: String,
 }
 
 impl Program {
     /// With the library's tables.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let program = Self::without_tables();
         program.ok(&["migrate", "--create"]);
         program
     }
 
     /// Without a database.
-    pub fn without_tables() -> Self {
+    pub(crate) fn without_tables() -> Self {
         Self { folder: TempDir::new().unwrap() }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("sqlite:{}", self.path("shop.db").display())
     }
 
     /// The binary, told of the database by the environment, and of nothing else by the tests' own.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_distributed-events"));
         command.args(arguments).env_remove("RUST_LOG").env("DATABASE_URL", self.url());
         command.current_dir(self.folder.path()).stdin(std::process::Stdio::null());
         command
     }
 
-    pub fn run(&self, arguments: &[&str]) -> Said {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Said {
         said(&self.command(arguments).output().unwrap())
     }
 
     /// Has to succeed.
-    pub fn ok(&self, arguments: &[&str]) -> String {
+    pub(crate) fn ok(&self, arguments: &[&str]) -> String {
         let said = self.run(arguments);
         assert_eq!(said.status, 0, "{arguments:?}: {}{}", said.output, said.error);
         said.output
     }
 
     /// Has to succeed, with one line of JSON.
-    pub fn json(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let output = self.ok(&[&["--json"], arguments].concat());
         assert_eq!(output.lines().count(), 1, "{output}");
         serde_json::from_str(&output).unwrap()
     }
 
     /// Has to end with this status; returns what it said about it.
-    pub fn fails(&self, status: i32, arguments: &[&str]) -> String {
+    pub(crate) fn fails(&self, status: i32, arguments: &[&str]) -> String {
         let said = self.run(arguments);
         assert_eq!(said.status, status, "{arguments:?}: {}{}", said.output, said.error);
         assert_eq!(said.output, "", "{arguments:?}");
         said.error
     }
 
-    pub fn write(&self, name: &str, text: &str) -> String {
+    pub(crate) fn write(&self, name: &str, text: &str) -> String {
         std::fs::write(self.path(name), text).unwrap();
         self.path(name).display().to_string()
     }
 }
 
-pub fn said(output: &Output) -> Said {
+pub(crate) fn said(output: &Output) -> Said {
     Said {
         status: output.status.code().unwrap(),
         output: String::from_utf8(output.stdout.clone()).unwrap(),

@@ -10,23 +10,23 @@ use std::time::Duration;
 use crate::program::Program;
 
 /// The tables of a program's database.
-pub struct Rows {
-    pub pool: SqlitePool,
+pub(crate) struct Rows {
+    pub(crate) pool: SqlitePool,
 }
 
 impl Rows {
-    pub async fn of(program: &Program) -> Self {
+    pub(crate) async fn of(program: &Program) -> Self {
         Self { pool: SqlitePool::connect(&program.url()).await.unwrap() }
     }
 
     /// Publishes an event of a name and session.
-    pub async fn publish(&self, name: &str, session: Option<&str>) -> EventId {
+    pub(crate) async fn publish(&self, name: &str, session: Option<&str>) -> EventId {
         let mut event = NewEvent::new(Envelope::new(EventId::new(), name, "{\"n\":1}"));
         event.envelope.session_id = session.map(str::to_owned);
         self.write(event).await
     }
 
-    pub async fn publish_later(&self, name: &str, delay: Duration) -> EventId {
+    pub(crate) async fn publish_later(&self, name: &str, delay: Duration) -> EventId {
         let mut event = NewEvent::new(Envelope::new(EventId::new(), name, "{}"));
         event.deliver = Delivery::In(delay);
         self.write(event).await
@@ -39,18 +39,18 @@ impl Rows {
         event.envelope.id
     }
 
-    pub async fn kill(&self, id: EventId, reason: &str) {
+    pub(crate) async fn kill(&self, id: EventId, reason: &str) {
         let mut conn = self.pool.acquire().await.unwrap();
         assert!(Sqlite::mark_outbox_dead(&mut conn, id, reason).await.unwrap());
     }
 
-    pub async fn sent(&self, id: EventId) {
+    pub(crate) async fn sent(&self, id: EventId) {
         let mut conn = self.pool.acquire().await.unwrap();
         assert_eq!(Sqlite::mark_sent(&mut conn, &[id], SentRows::Keep).await.unwrap(), 1);
     }
 
     /// Receives an event, of a text or of bytes.
-    pub async fn receive(&self, subscription: &str, body: &[u8], dead: Option<&str>) -> EventId {
+    pub(crate) async fn receive(&self, subscription: &str, body: &[u8], dead: Option<&str>) -> EventId {
         let body = Body::from_bytes(body.to_vec());
         let mut event = IncomingEvent::new(EventId::new(), "order-placed", body);
         event.session_id = Some("order-1".to_owned());
@@ -60,12 +60,12 @@ impl Rows {
         id
     }
 
-    pub async fn ingest(&self, subscription: &str, event: IncomingEvent) {
+    pub(crate) async fn ingest(&self, subscription: &str, event: IncomingEvent) {
         let mut conn = self.pool.acquire().await.unwrap();
         assert_eq!(Sqlite::ingest(&mut conn, subscription, &[event]).await.unwrap().inserted, 1);
     }
 
-    pub async fn processed(&self, id: EventId) {
+    pub(crate) async fn processed(&self, id: EventId) {
         let seq =
             self.number(&format!("SELECT seq FROM inbox WHERE id = x'{}'", id.as_uuid().simple())).await;
         let mut conn = self.pool.acquire().await.unwrap();
@@ -73,7 +73,7 @@ impl Rows {
     }
 
     /// A failed attempt that is made again later.
-    pub async fn failed_once(&self, id: EventId, reason: &str) {
+    pub(crate) async fn failed_once(&self, id: EventId, reason: &str) {
         let seq =
             self.number(&format!("SELECT seq FROM inbox WHERE id = x'{}'", id.as_uuid().simple())).await;
         let mut conn = self.pool.acquire().await.unwrap();
@@ -89,11 +89,11 @@ impl Rows {
         assert!(Sqlite::record_attempt(&mut conn, &attempt).await.unwrap());
     }
 
-    pub async fn run(&self, sql: &str) {
+    pub(crate) async fn run(&self, sql: &str) {
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&self.pool).await.unwrap();
     }
 
-    pub async fn number(&self, sql: &str) -> i64 {
+    pub(crate) async fn number(&self, sql: &str) -> i64 {
         sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&self.pool).await.unwrap()
     }
 }

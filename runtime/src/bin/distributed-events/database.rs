@@ -177,12 +177,11 @@ macro_rules! on_database {
 
 pub(crate) use on_database;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "postgres", feature = "sqlite"))]
 mod tests {
     use super::*;
 
     #[test]
-    #[cfg(all(feature = "postgres", feature = "sqlite"))]
     fn a_url_is_shown_without_what_is_secret() {
         let shown = |text: &str| DatabaseUrl::parse(text, "it").unwrap().to_string();
         assert_eq!(shown("postgres://shop:s3cret@db:5432/shop?password=x"), "postgres://shop@db:5432/shop");

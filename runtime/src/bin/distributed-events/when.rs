@@ -15,7 +15,9 @@ impl When {
     /// The instant, where it is this time now by the database's clock.
     pub(crate) fn before(self, now: SystemTime) -> SystemTime {
         match self {
-            Self::Ago(ago) => now.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH),
+            Self::Ago(ago) => {
+                now.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH).max(SystemTime::UNIX_EPOCH)
+            }
             Self::At(time) => time,
         }
     }

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-pub(crate) use rows::{Change, InboxCommand, List, OutboxCommand, Replay, Resend, Selection, Show, Wanted};
+pub(crate) use rows::{
+    Change, InboxCommand, List, OutboxCommand, Replay, Requeue, Resend, Selection, Show, Wanted,
+};
 pub(crate) use topology::Topology;
 
 use crate::database::Kind;
@@ -32,15 +34,17 @@ configuration is wrong; 3 it was looked at and is not as it should be (`topology
 /// What every command takes.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct General {
-    /// The database, by its scheme: postgres://, mysql:// (or mariadb://), sqlite:PATH. Else `[database]` of the
-    /// configuration, else the environment variable DATABASE_URL, which keeps a password off the list of processes.
-    #[arg(long, global = true, value_name = "URL")]
+    /// The database: postgres://, mysql:// (or mariadb://), or sqlite:PATH.
+    ///
+    /// If not said, `[database]` of the configuration names it, else the environment variable DATABASE_URL. Both keep a
+    /// password off the list of processes.
+    #[arg(long, global = true, value_name = "URL", help_heading = "General")]
     pub(crate) database_url: Option<String>,
     /// A configuration file (TOML).
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "General")]
     pub(crate) config: Option<PathBuf>,
     /// JSON instead of tables, for scripts.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "General")]
     pub(crate) json: bool,
 }
 

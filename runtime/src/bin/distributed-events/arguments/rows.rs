@@ -14,7 +14,7 @@ pub(crate) enum OutboxCommand {
     /// Shows an event with everything that is known of it.
     Show(Show),
     /// Makes dead events pending again: their relay sends them once more.
-    Requeue(Change),
+    Requeue(Requeue),
     /// Gives dead events up: their rows are deleted, and nobody will ever receive them.
     Discard(Change),
     /// Sends again what was sent in a span of time, for a broker or a receiver that has lost its memory.
@@ -28,7 +28,7 @@ pub(crate) enum InboxCommand {
     /// Shows an event with everything that is known of it, as each subscription has it.
     Show(Show),
     /// Makes dead events pending again: their handlers run once more.
-    Requeue(Change),
+    Requeue(Requeue),
     /// Gives dead events up: they keep their key, so that a copy that is sent again is not run either.
     Discard(Change),
     /// Runs the handlers of processed events again, whose effects then happen a second time.
@@ -118,12 +118,18 @@ pub(crate) struct Change {
     /// All dead rows.
     #[arg(long, conflicts_with = "ids")]
     pub(crate) all: bool,
-    /// Requeued events are due so much later.
-    #[arg(long, value_name = "SPAN", value_parser = span, default_value = "0s")]
-    pub(crate) delay: Duration,
     /// Without asking.
     #[arg(long)]
     pub(crate) yes: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Requeue {
+    #[command(flatten)]
+    pub(crate) rows: Change,
+    /// They are due so much later.
+    #[arg(long, value_name = "SPAN", value_parser = span, default_value = "0s")]
+    pub(crate) delay: Duration,
 }
 
 #[derive(Args, Debug)]

@@ -9,7 +9,7 @@ use serde_json::json;
 use sqlx::Pool;
 
 use super::{detail, list};
-use crate::arguments::{Change, Replay, Selection};
+use crate::arguments::{Change, Replay, Requeue, Selection};
 use crate::confirm::confirm;
 use crate::failure::Failure;
 use crate::output::{self, Format, rows};
@@ -24,14 +24,14 @@ const PAGE: u32 = 1_000;
 pub(super) async fn requeue<DB: OperatorStorage>(
     pool: &Pool<DB>,
     table: Table,
-    arguments: &Change,
+    arguments: &Requeue,
     format: Format,
 ) -> Result<(), Failure> {
-    let seqs = dead(pool, table, arguments).await?;
+    let seqs = dead(pool, table, &arguments.rows).await?;
     let order = "within their sessions they come after those that went on without them";
     let question = format!("Requeue {}? {order}.", rows(seqs.len() as u64));
     if !seqs.is_empty() {
-        confirm(&question, arguments.yes)?;
+        confirm(&question, arguments.rows.yes)?;
     }
     let mut progress = Progress::new("requeued");
     let mut done = 0;
@@ -49,9 +49,6 @@ pub(super) async fn discard<DB: OperatorStorage>(
     arguments: &Change,
     format: Format,
 ) -> Result<(), Failure> {
-    if !arguments.delay.is_zero() {
-        return Err(Failure::Usage("--delay is for requeue: what is discarded is never due".to_owned()));
-    }
     let seqs = dead(pool, table, arguments).await?;
     let meaning = match table {
         Table::Outbox => "They are deleted, and nobody will ever receive them",

@@ -1,5 +1,6 @@
 //! What the commands do.
 
+mod brokers;
 mod change;
 mod detail;
 mod list;

@@ -68,10 +68,12 @@ impl Config {
         }
         let outbox = root.section("outbox").map(Outbox::of).unwrap_or_default();
         let inbox = root.section("inbox").map(Inbox::of).unwrap_or_default();
-        let lanes: Vec<_> = root.named("lanes").into_iter().filter_map(Lane::of).collect();
+        let lanes = root.named("lanes");
+        // Those with a mistake are there, too.
+        let names: Vec<_> = lanes.iter().map(|(name, _)| name.clone()).collect();
+        let lanes = lanes.into_iter().filter_map(Lane::of).collect();
         let topics: Vec<_> = root.each("topics").into_iter().filter_map(Topic::of).collect();
-        let has_lanes = !lanes.is_empty();
-        let known = |lane: &str| !has_lanes || lanes.iter().any(|known| known.name == lane);
+        let known = |lane: &str| names.is_empty() || names.iter().any(|known| known == lane);
         let subscriptions = root.each("subscriptions").into_iter();
         let subscriptions = subscriptions.filter_map(|section| Subscription::of(section, known)).collect();
         let errors = root.section("errors").map(Errors::of).unwrap_or_default();

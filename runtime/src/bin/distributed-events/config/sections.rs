@@ -219,7 +219,7 @@ pub(crate) enum OnError {
 }
 
 /// `[errors]`
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Errors {
     pub(crate) database: OnError,
     pub(crate) broker: OnError,
