@@ -3,10 +3,11 @@
 
 use std::time::SystemTime;
 
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
 use sqlx::{PgConnection, Postgres};
 
-use super::pool::{execute, fetch_all, named, query};
+use super::pool::{execute, fetch_all, named};
 use super::row::{Reader, from_millis, to_duration, to_millis};
 use super::{migrate, operator_rows};
 use crate::envelope::EventId;
@@ -23,7 +24,8 @@ macro_rules! instant {
     };
 }
 
-/// What every list may be narrowed by, beside the range that its index is read in.
+/// What every list may be narrowed by, beside the range that its index is read in. Where a subscription is no part of that
+/// range it is written so that its key is not taken for one.
 macro_rules! filters {
     ($owner:literal, $time:literal) => {
         concat!(
@@ -75,8 +77,8 @@ pub(super) const OUTBOX_SETTLED: &str = concat!(
     " AND (processed_at < ",
     instant!("$8::bigint"),
     " OR seq < $9)",
-    filters!("lane", "processed_at"),
-    "ORDER BY processed_at DESC, seq DESC LIMIT $10"
+    filters!("lane", "outbox.processed_at"),
+    "ORDER BY outbox.processed_at DESC, seq DESC LIMIT $10"
 );
 
 pub(super) const INBOX_PENDING: &str = concat!(
@@ -90,7 +92,7 @@ pub(super) const INBOX_PENDING: &str = concat!(
 pub(super) const INBOX_DEAD: &str = concat!(
     operator_rows::inbox_summary!("0"),
     " FROM inbox WHERE status = 'dead' AND seq > $9",
-    filters!("subscription", "received_at"),
+    filters!("subscription || ''", "received_at"),
     "ORDER BY seq LIMIT $10"
 );
 
@@ -101,8 +103,8 @@ pub(super) const INBOX_SETTLED: &str = concat!(
     " AND (processed_at < ",
     instant!("$8::bigint"),
     " OR seq < $9)",
-    filters!("subscription", "processed_at"),
-    "ORDER BY processed_at DESC, seq DESC LIMIT $10"
+    filters!("subscription || ''", "inbox.processed_at"),
+    "ORDER BY inbox.processed_at DESC, seq DESC LIMIT $10"
 );
 
 pub(super) const OUTBOX_ROW: &str =
@@ -179,8 +181,9 @@ pub(super) const RESEND_BETWEEN: &str = concat!(
     " AND ($3::text IS NULL OR event_type = $3)"
 );
 
+/// The state is written so that single rows are found by seq, and no index of what is processed is read.
 pub(super) const REPLAY: &str = "UPDATE inbox SET status = 'pending', attempts = 0, processed_at = NULL, \
-    next_attempt_at = NULL WHERE status = 'processed' AND (event_data IS NOT NULL OR raw IS NOT NULL) \
+    next_attempt_at = NULL WHERE status || '' = 'processed' AND (event_data IS NOT NULL OR raw IS NOT NULL) \
     AND seq + 0 = ANY($1)";
 
 /// The statement that lists a table's rows in a state; there are no delayed rows in the inbox.
@@ -197,6 +200,11 @@ pub(super) const fn list_sql(table: Table, state: RowState) -> Option<&'static s
     }
 }
 
+/// Planned anew each time: a plan that serves every argument may take a key's index, and with it all that is retained.
+fn asked(sql: &'static str) -> Query<'static, Postgres, PgArguments> {
+    sqlx::query(sql).persistent(false)
+}
+
 async fn list(
     conn: &mut PgConnection,
     table: Table,
@@ -204,7 +212,7 @@ async fn list(
 ) -> Result<Vec<RowSummary>, StorageError> {
     let Some(sql) = list_sql(table, filter.state) else { return Ok(Vec::new()) };
     let start = start_of(filter);
-    let asked = query(conn, sql)
+    let query = asked(sql)
         .bind(filter.owner.clone())
         .bind(filter.event.clone())
         .bind(filter.session.clone())
@@ -216,7 +224,7 @@ async fn list(
         .bind(start.seq)
         .bind(i64::from(filter.limit))
         .bind(LAST_NAME);
-    fetch_all(conn, asked).await?.iter().map(|row| operator_rows::summary(row, table)).collect()
+    fetch_all(conn, query).await?.iter().map(|row| operator_rows::summary(row, table)).collect()
 }
 
 async fn detail(
@@ -229,8 +237,8 @@ async fn detail(
         Table::Outbox => OUTBOX_ROW,
         Table::Inbox => INBOX_ROW,
     };
-    let asked = query(conn, sql).bind(id.as_uuid()).bind(subscription);
-    fetch_all(conn, asked).await?.first().map(|row| operator_rows::detail(row, table)).transpose()
+    let query = asked(sql).bind(id.as_uuid()).bind(subscription);
+    fetch_all(conn, query).await?.first().map(|row| operator_rows::detail(row, table)).transpose()
 }
 
 fn lease(row: &PgRow) -> Result<LeaseStatus, StorageError> {
@@ -261,8 +269,8 @@ async fn throughput(
         Table::Outbox => (OUTBOX_THROUGHPUT, "outbox"),
         Table::Inbox => (INBOX_THROUGHPUT, "inbox"),
     };
-    let asked = query(conn, sql).bind(to_millis(since)).bind(to_millis(until));
-    let rows = fetch_all(conn, asked).await?;
+    let query = asked(sql).bind(to_millis(since)).bind(to_millis(until));
+    let rows = fetch_all(conn, query).await?;
     let Some(row) = rows.first() else { return Ok(Throughput::default()) };
     let row = Reader::new(row, name);
     let lag = |column| row.get::<Option<i64>>(column).map(|lag: Option<i64>| lag.map(to_duration));
@@ -274,8 +282,8 @@ async fn throughput(
 }
 
 async fn rows(conn: &mut PgConnection, sql: &'static str) -> Result<Vec<PgRow>, StorageError> {
-    let asked = query(conn, sql);
-    fetch_all(conn, asked).await
+    let query = asked(sql);
+    fetch_all(conn, query).await
 }
 
 impl OperatorStorage for Postgres {
@@ -313,8 +321,8 @@ impl OperatorStorage for Postgres {
     }
 
     async fn next_subscription(conn: &mut PgConnection, after: &str) -> Result<Option<String>, StorageError> {
-        let asked = query(conn, NEXT_SUBSCRIPTION).bind(after);
-        let found = fetch_all(conn, asked).await;
+        let query = asked(NEXT_SUBSCRIPTION).bind(after);
+        let found = fetch_all(conn, query).await;
         let found = named(conn, found).await?;
         found.first().map(|row| Reader::new(row, "inbox").get("subscription")).transpose()
     }
@@ -345,14 +353,14 @@ impl OperatorStorage for Postgres {
         until: SystemTime,
         event: Option<&str>,
     ) -> Result<u64, StorageError> {
-        let asked = query(conn, RESEND_BETWEEN).bind(to_millis(since)).bind(to_millis(until)).bind(event);
-        let done = execute(conn, asked).await;
+        let query = asked(RESEND_BETWEEN).bind(to_millis(since)).bind(to_millis(until)).bind(event);
+        let done = execute(conn, query).await;
         named(conn, done).await
     }
 
     async fn replay(conn: &mut PgConnection, seqs: &[i64]) -> Result<u64, StorageError> {
-        let asked = query(conn, REPLAY).bind(seqs);
-        let done = execute(conn, asked).await;
+        let query = asked(REPLAY).bind(seqs);
+        let done = execute(conn, query).await;
         named(conn, done).await
     }
 }
