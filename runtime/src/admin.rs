@@ -1,4 +1,5 @@
-//! What operators ask and do: counts, dead rows, requeue, discard. Nothing here scans retained history.
+//! What operators ask and do: counts, rows in every state, leases, rates; requeue, discard, replay, resend, purge. The command
+//! line shows all of it. Nothing here scans retained history.
 //!
 //! ```no_run
 //! # async fn example(pool: sqlx::SqlitePool) -> Result<(), distributed_events::StorageError> {

@@ -99,3 +99,36 @@ fn a_topology_is_shown_without_a_broker() {
     let error = program.fails(2, &["--config", "t.toml", "topology"]);
     assert!(error.contains("`order events`") && error.contains("takes no event"), "{error}");
 }
+
+/// The one that the README points to.
+#[test]
+#[cfg(feature = "service-bus")]
+fn the_example_is_right() {
+    let program = Program::new();
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/relay_service/config.toml");
+    let text = std::fs::read_to_string(example).unwrap();
+    // With every default written out, too.
+    let written: String = text
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(key) if key.contains(" = ") && !key.contains("root_certificates") && !key.contains(':') => {
+                format!("{key}\n")
+            }
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let key = "Endpoint=sb://shop.servicebus.windows.net/;SharedAccessKeyName=a;SharedAccessKey=c2VjcmV0";
+    for text in [text, written] {
+        program.write("relay.toml", &text);
+        let checked = program
+            .command(&["--config", "relay.toml", "relay", "--check"])
+            .env("SERVICE_BUS", key)
+            .output()
+            .unwrap();
+        let said = crate::program::said(&checked);
+        assert_eq!(said.status, 0, "{}\n{text}", said.error);
+        assert!(said.output.contains(
+            "outbox: default by service-bus:shop.servicebus.windows.net; inbox: payments/ordering"
+        ));
+    }
+}

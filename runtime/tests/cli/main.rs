@@ -4,6 +4,7 @@ mod configuration;
 mod database;
 #[cfg(feature = "service-bus")]
 mod emulator;
+mod help;
 mod operating;
 mod program;
 #[cfg(feature = "service-bus")]

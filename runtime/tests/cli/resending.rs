@@ -23,7 +23,7 @@ async fn a_span_of_time_is_sent_again() {
     let resend = |arguments: &[&'static str]| [&["outbox", "resend"], arguments].concat();
     let error = program.fails(2, &resend(&["--since", "1h"]));
     assert!(error.contains("Send 4 rows again, sent from 20"), "{error}");
-    assert!(error.contains("note: 1 row were sent within the last 10 min 0 s"), "{error}");
+    assert!(error.contains("note: of these 1 row came within the last 10 min 0 s"), "{error}");
     assert_eq!(rows.number(pending).await, 0);
 
     let json =

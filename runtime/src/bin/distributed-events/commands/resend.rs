@@ -21,6 +21,8 @@ const DUPLICATE_DETECTION: Duration = Duration::from_secs(600);
 const SPANS: u32 = 100;
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(600);
+/// However far back somebody asks.
+const MOST_SPANS: u32 = 5_000;
 
 pub(super) async fn run<DB: OperatorStorage>(
     pool: &Pool<DB>,
@@ -48,10 +50,12 @@ pub(super) async fn run<DB: OperatorStorage>(
         false => 0,
     };
     drop(conn);
-    let of = arguments.event.as_ref().map_or_else(String::new, |event| format!(" that are {event}"));
+    // Of one name they are counted only when they are sent again: the index that tells how many knows no names.
+    let of =
+        arguments.event.as_ref().map_or_else(String::new, |event| format!(", as far as they are {event},"));
     if dropped > 0 {
         eprintln!(
-            "note: {} were sent within the last {}: a topic with duplicate detection of that length, as this library \
+            "note: of these {} came within the last {}: a topic with duplicate detection of that length, as this library \
              creates them, drops them as duplicates; if it still has its memory, wait until {} or say --until {}",
             rows(dropped),
             Shown(DUPLICATE_DETECTION),
@@ -69,7 +73,7 @@ pub(super) async fn run<DB: OperatorStorage>(
         confirm(&question, arguments.yes)?;
     }
 
-    let span = (whole / SPANS).clamp(SHORTEST, LONGEST);
+    let span = (whole / SPANS).clamp(SHORTEST, LONGEST).max(whole / MOST_SPANS);
     let mut progress = Progress::new("pending again");
     let (mut from, mut done) = (since, 0);
     while from < until && count > 0 {

@@ -26,6 +26,8 @@ pub(super) async fn run<DB: OperatorStorage>(
     format: Format,
 ) -> Result<(), Failure> {
     use std::io::IsTerminal as _;
+    // One for all looks: what comes during one must not be missed.
+    let mut stop = std::pin::pin!(distributed_events::shutdown_signal());
     loop {
         let found = Found::look(pool).await?;
         match format {
@@ -41,8 +43,9 @@ pub(super) async fn run<DB: OperatorStorage>(
             return Ok(());
         }
         tokio::select! {
+            biased;
+            () = &mut stop => return Ok(()),
             () = tokio::time::sleep(arguments.interval) => {}
-            () = distributed_events::shutdown_signal() => return Ok(()),
         }
         if format == Format::People {
             output::say("")?;
