@@ -1,4 +1,5 @@
 //! A bus that leaves a part of the work to other processes, as the relay of the command line does.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is the failed test")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +22,8 @@ async fn what_is_received_for_others_is_checked_at_once() {
     let pool = database(&folder).await;
     let builder = EventBus::builder(pool).broker(LocalBroker::new()).without_inbox();
     let builder = builder.receives("critical", "order events", "billing");
-    let built = builder.receives("default", "orders", "billing").receives("default", "orders", "billing").build();
+    let built =
+        builder.receives("default", "orders", "billing").receives("default", "orders", "billing").build();
     let Err(BusError::Configuration { problems }) = built else { panic!("it was built") };
     let all = problems.join("\n");
     for part in [

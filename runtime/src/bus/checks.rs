@@ -127,7 +127,8 @@ fn check_lanes<DB: Storage>(builder: &BusBuilder<DB>, problems: &mut Vec<String>
 
 /// What is left to other processes, and what is done for them.
 fn check_parts<DB: Storage>(builder: &BusBuilder<DB>, problems: &mut Vec<String>) {
-    if !builder.has_inbox && !(builder.handlers.is_empty() && builder.received.is_empty()) {
+    let works_on_inbox = !builder.handlers.is_empty() || !builder.received.is_empty();
+    if works_on_inbox && !builder.has_inbox {
         problems.push(
             "`.without_inbox()` leaves the inbox to another process, and this bus has handlers or receives for others: leave \
              one out"

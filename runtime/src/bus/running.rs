@@ -49,8 +49,8 @@ pub(super) async fn run<DB: Storage>(
     let (handle, stop) = Shutdown::new();
     // Aborted when this future is dropped, which rolls back what is under way.
     let mut loops = JoinSet::new();
-    for lane in bus.relayed().cloned() {
-        let (bus, connections) = (Arc::clone(bus), connections.clone());
+    for lane in bus.relayed() {
+        let (bus, connections, lane) = (Arc::clone(bus), connections.clone(), lane.clone());
         let telemetry = bus.telemetry.clone();
         supervise(&mut loops, telemetry, stop.clone(), move |stop| bus.relay(&connections, &lane).run(stop));
     }

@@ -111,8 +111,11 @@ fn the_example_is_right() {
     let written: String = text
         .lines()
         .map(|line| match line.strip_prefix("# ") {
-            Some(key) if key.contains(" = ") && !key.contains("root_certificates") && !key.contains(':') => {
-                format!("{key}\n")
+            Some(said)
+                if said.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '))
+                    && !said.starts_with("root_certificates") =>
+            {
+                format!("{said}\n")
             }
             _ => format!("{line}\n"),
         })

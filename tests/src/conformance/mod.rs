@@ -7,8 +7,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use distributed_events::storage::{
-    Body, InboxQuery, InboxRow, IncomingEvent, IngestReport, LeaseStorage, NewEvent, OperatorStorage, OutboxQuery,
-    OutboxRow, Storage, Table, TakenLease,
+    Body, InboxQuery, InboxRow, IncomingEvent, IngestReport, LeaseStorage, NewEvent, OperatorStorage,
+    OutboxQuery, OutboxRow, Storage, Table, TakenLease,
 };
 use distributed_events::{Envelope, EventId};
 use sqlx::pool::PoolConnection;

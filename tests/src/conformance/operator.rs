@@ -3,15 +3,15 @@
 use std::time::{Duration, SystemTime};
 
 use distributed_events::storage::{
-    Body, Delivery, Instance, LeaseStorage, OperatorStorage, RowDetail, RowFilter, RowState, RowSummary, Storage,
-    Table,
+    Body, Delivery, Instance, LeaseStorage, OperatorStorage, RowDetail, RowFilter, RowState, RowSummary,
+    Storage, Table,
 };
 use distributed_events::{EventId, admin};
 use uuid::Uuid;
 
 use super::{
-    Fixture, LEASE_TIME, SUBSCRIPTION, bodies, event, events, inbox_of, incoming, ingest, of_session, pending,
-    process, publish, take, texts,
+    Fixture, LEASE_TIME, SUBSCRIPTION, bodies, event, events, inbox_of, incoming, ingest, of_session,
+    pending, process, publish, take, texts,
 };
 
 const LONG_AGO: SystemTime = SystemTime::UNIX_EPOCH;
@@ -67,13 +67,25 @@ pub async fn outbox_rows_are_listed_by_state<F: Fixture>() {
     let of = |places: &[usize]| places.iter().map(|&place| ids[place]).collect::<Vec<_>>();
     let filter = |state| RowFilter::new(state, LONG_AGO);
     assert_eq!(paged(&fixture, Table::Outbox, &filter(RowState::Dead)).await, of(&[0, 3, 4]));
-    assert_eq!(paged(&fixture, Table::Outbox, &filter(RowState::Pending)).await, of(&[1, 5, 7, 2, 6]), "by lane");
-    assert_eq!(paged(&fixture, Table::Outbox, &filter(RowState::Delayed)).await, of(&[11, 9, 10, 8]), "by time");
+    assert_eq!(
+        paged(&fixture, Table::Outbox, &filter(RowState::Pending)).await,
+        of(&[1, 5, 7, 2, 6]),
+        "by lane"
+    );
+    assert_eq!(
+        paged(&fixture, Table::Outbox, &filter(RowState::Delayed)).await,
+        of(&[11, 9, 10, 8]),
+        "by time"
+    );
     for (n, place) in [1, 2, 5].into_iter().enumerate() {
         sent(&fixture, &of(&[place])).await;
         fixture.age(Table::Outbox, Duration::from_secs(10 * (n as u64 + 1))).await;
     }
-    assert_eq!(paged(&fixture, Table::Outbox, &filter(RowState::Settled)).await, of(&[5, 2, 1]), "the latest first");
+    assert_eq!(
+        paged(&fixture, Table::Outbox, &filter(RowState::Settled)).await,
+        of(&[5, 2, 1]),
+        "the latest first"
+    );
     let mut recent = filter(RowState::Settled);
     recent.since = clock(&fixture).await - Duration::from_secs(55);
     assert_eq!(paged(&fixture, Table::Outbox, &recent).await, of(&[5, 2]));
@@ -141,7 +153,11 @@ pub async fn lists_are_narrowed_by_what_is_known<F: Fixture>() {
     assert_eq!(found(&|filter| filter.event = Some("A'\"\\%_".to_owned())).await, []);
     assert_eq!(found(&|filter| filter.session = Some("order-1".to_owned())).await, [ids[1]]);
     assert_eq!(found(&|filter| filter.error = Some("card".to_owned())).await, [ids[1], ids[2]]);
-    assert_eq!(found(&|filter| filter.error = Some("no card".to_owned())).await, [ids[2]], "as it is written");
+    assert_eq!(
+        found(&|filter| filter.error = Some("no card".to_owned())).await,
+        [ids[2]],
+        "as it is written"
+    );
     assert_eq!(found(&|filter| filter.error = Some("%".to_owned())).await, [ids[0]], "no pattern");
     assert_eq!(found(&|filter| filter.error = Some("größe".to_owned())).await, [ids[3]]);
     assert_eq!(found(&|filter| filter.owner = Some("critical".to_owned())).await, []);
@@ -171,7 +187,10 @@ pub async fn a_row_is_read_whole_by_its_id<F: Fixture>() {
     assert_eq!((row.summary.id, row.summary.state.as_str()), (id, "pending"));
     assert_eq!(row.data.as_deref(), Some(b"{\"n\":1}".as_slice()));
     assert_eq!((row.topic.as_deref(), row.correlation_id.as_deref()), (Some("orders"), Some("correlation")));
-    assert_eq!((row.causation_id.as_deref(), row.headers.as_str()), (Some("causation"), "{\"tenant\":\"größe\"}"));
+    assert_eq!(
+        (row.causation_id.as_deref(), row.headers.as_str()),
+        (Some("causation"), "{\"tenant\":\"größe\"}")
+    );
     let lives = row.expires_at.unwrap().duration_since(row.summary.written_at).unwrap();
     assert_eq!(lives, Duration::from_secs(600));
     assert!(F::DB::outbox_row(&mut *conn, EventId::new()).await.unwrap().is_none());
@@ -183,7 +202,10 @@ pub async fn a_row_is_read_whole_by_its_id<F: Fixture>() {
     }
     drop(conn);
     let rows: Vec<RowDetail> = admin::inbox_rows(fixture.pool(), received.id).await.unwrap();
-    assert_eq!(rows.iter().map(|row| row.summary.owner.as_str()).collect::<Vec<_>>(), ["billing", "shipping"]);
+    assert_eq!(
+        rows.iter().map(|row| row.summary.owner.as_str()).collect::<Vec<_>>(),
+        ["billing", "shipping"]
+    );
     assert_eq!((rows[0].data.as_deref(), rows[0].headers.as_str()), (Some([0xff, 0].as_slice()), "{}"));
     assert_eq!(rows[0].message_id.as_deref(), Some(received.message_id.as_str()));
     assert!(admin::inbox_rows(fixture.pool(), EventId::new()).await.unwrap().is_empty());
@@ -207,9 +229,15 @@ pub async fn leases_and_instances_are_told<F: Fixture>() {
     let leases = F::DB::lease_statuses(&mut *conn).await.unwrap();
     assert_eq!(leases.len(), 2);
     let (shard, outbox) = (&leases[0], &leases[1]);
-    assert_eq!((shard.name.as_str(), shard.remaining, shard.broker.as_deref()), ("inbox:billing:07", None, None));
+    assert_eq!(
+        (shard.name.as_str(), shard.remaining, shard.broker.as_deref()),
+        ("inbox:billing:07", None, None)
+    );
     assert!(shard.owner.is_some(), "it was never given back");
-    assert_eq!((outbox.name.as_str(), outbox.owner, outbox.epoch), ("outbox:default", Some(lane.owner), lane.epoch));
+    assert_eq!(
+        (outbox.name.as_str(), outbox.owner, outbox.epoch),
+        ("outbox:default", Some(lane.owner), lane.epoch)
+    );
     assert_eq!((outbox.broker.as_deref(), outbox.unclean), (Some("service-bus:shop"), false));
     let remaining = outbox.remaining.unwrap();
     assert!(remaining <= LEASE_TIME && remaining > LEASE_TIME / 2, "{remaining:?}");
@@ -287,7 +315,10 @@ pub async fn processed_rows_are_replayed<F: Fixture>() {
     assert_eq!(texts(&rows), ["2", "3"]);
     assert_eq!((rows[0].attempts, rows[0].due_in), (0, Duration::ZERO));
     assert_eq!(process(&fixture, &seqs[1..2]).await, 1);
-    assert_eq!(fixture.number(&format!("SELECT count(*) FROM inbox WHERE subscription = '{SUBSCRIPTION}'")).await, 3);
+    assert_eq!(
+        fixture.number(&format!("SELECT count(*) FROM inbox WHERE subscription = '{SUBSCRIPTION}'")).await,
+        3
+    );
 }
 
 /// What a team's own tool runs makes the tables that the library would, and knows for its own.

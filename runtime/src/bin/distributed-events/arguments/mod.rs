@@ -27,9 +27,12 @@ pub(crate) struct Arguments {
 }
 
 const AFTER: &str = "\
-Exit status: 0 done; 1 the database or the broker refused or can't be reached, or the answer was no; 2 the call or the
-configuration is wrong; 3 it was looked at and is not as it should be (`topology --check`), or not there (`show`, ids);
-4 the relay stopped itself, as `[errors]` of its configuration says.";
+Exit status:
+  0  done
+  1  the database or the broker refused or can't be reached, or the answer was no
+  2  the call or the configuration is wrong
+  3  it was looked at and is not as it should be (`topology --check`), or not there (`show`, ids)
+  4  the relay stopped itself, as `[errors]` of its configuration says";
 
 /// What every command takes.
 #[derive(Args, Clone, Debug)]
