@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use distributed_events::Storage;
 use sqlx::pool::PoolOptions;
-use sqlx::{Database, Pool};
+use sqlx::{Connection, Database, Pool};
 
 use crate::failure::Failure;
 
@@ -79,13 +79,18 @@ impl DatabaseUrl {
         self.kind
     }
 
-    /// Opens a pool of so many connections.
+    /// Makes a pool of so many connections, once one has succeeded: a pool would try again and again, and tell nothing but
+    /// that it has waited.
     ///
     /// # Errors
     /// When the URL can't be read, or the database not be reached.
     pub(crate) async fn open<DB: Database + Storage>(&self, connections: u32) -> Result<Pool<DB>, Failure> {
-        let options = PoolOptions::new().max_connections(connections).acquire_timeout(PATIENCE);
-        options.connect(&self.text).await.map_err(|error| self.unreachable(&error))
+        let connected = tokio::time::timeout(PATIENCE, <DB::Connection as Connection>::connect(&self.text));
+        let first = connected.await.map_err(|_elapsed| self.unreachable(&sqlx::Error::PoolTimedOut))?;
+        let first = first.map_err(|error| self.unreachable(&error))?;
+        // What is said on leaving changes nothing.
+        let _left = first.close().await;
+        self.open_later(connections)
     }
 
     /// Makes a pool that connects when it is used.

@@ -4,8 +4,11 @@
 //! `arguments` is what can be said, `config` what a file may say, `commands` does it. What a command shows goes to the
 //! standard output, as a table for people or as JSON for scripts; everything else goes to the standard error.
 #![cfg_attr(
-    not(any(feature = "sqlite", feature = "postgres", feature = "mysql")),
-    allow(unused, reason = "without a database there is nothing that a command could do")
+    not(all(
+        any(feature = "sqlite", feature = "postgres", feature = "mysql"),
+        any(feature = "service-bus", feature = "service-bus-http")
+    )),
+    allow(unused, reason = "without a database or a broker there is little that a command could do")
 )]
 
 mod arguments;
