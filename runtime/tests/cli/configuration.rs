@@ -36,6 +36,17 @@ fn what_a_relay_lacks_is_told_at_once() {
     ] {
         assert!(error.contains(part), "{part}: {error}");
     }
+    program.write(
+        "relay.toml",
+        "[lanes.default]\nconnection_string_env = \"NOT_SET_ANYWHERE\"\ntransport = \"https\"\n\
+         [[subscriptions]]\ntopic = \"orders\"\nname = \"billing\"\nsessions = true\n",
+    );
+    let error = program.fails(2, &["--config", "relay.toml", "relay"]);
+    assert!(error.contains("subscription billing on topic orders has sessions"), "{error}");
+    assert!(
+        error.contains("relay.toml:2: [lanes.default] connection_string_env: the environment variable"),
+        "{error}"
+    );
     program.write("relay.toml", "[lanes.default]\nbroker = \"local\"\n");
     let error = program.fails(2, &["--config", "relay.toml", "relay"]);
     assert!(

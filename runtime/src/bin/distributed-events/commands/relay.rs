@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::brokers::Namespace;
 use super::{config_of, database_of};
 use crate::arguments::{General, Relay};
-use crate::config::{Config, Errors, Inbox, Log, OnError, Outbox};
+use crate::config::{Config, Errors, Inbox, Log, OnError, Outbox, Transport};
 use crate::database::{DatabaseUrl, Kind};
 use crate::failure::Failure;
 use crate::output;
@@ -83,6 +83,18 @@ impl Parts {
                 "there is no subscription to receive: add [[subscriptions]] with `topic` and `name`, or leave the inbox out"
                     .to_owned(),
             );
+        }
+        let over_https = |name: &str| {
+            config.lanes.iter().any(|lane| lane.name == name && lane.transport == Transport::Https)
+        };
+        for subscription in config.subscriptions.iter().filter(|_| self.inbox) {
+            if subscription.sessions && over_https(&subscription.lane) {
+                problems.push(format!(
+                    "subscription {} on topic {} has sessions, which can't be received over HTTPS: say `transport = \
+                     \"web-sockets\"` in [lanes.{}]",
+                    subscription.name, subscription.topic, subscription.lane
+                ));
+            }
         }
         if !self.outbox && !self.inbox {
             problems.push("neither the outbox nor the inbox is left to relay: let one of them be".to_owned());
