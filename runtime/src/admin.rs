@@ -1,4 +1,5 @@
-//! What operators ask and do: counts, dead rows, requeue, discard. Nothing here scans retained history.
+//! What operators ask and do: counts, rows in every state, leases, rates; requeue, discard, replay, resend, purge. The command
+//! line shows all of it. Nothing here scans retained history.
 //!
 //! ```no_run
 //! # async fn example(pool: sqlx::SqlitePool) -> Result<(), distributed_events::StorageError> {
@@ -17,11 +18,18 @@ use std::time::Duration;
 use sqlx::Pool;
 use uuid::Uuid;
 
+mod rows;
+mod status;
+
 pub use crate::storage::{
-    DeadRow, DeadRowFilter, InboxCounts, LocalSubscription, OutboxCounts, StateCounts, Table,
+    DeadRow, DeadRowFilter, InboxCounts, InstanceStatus, LeaseStatus, LocalSubscription, NotACursor,
+    OutboxCounts, Retention, RowCursor, RowDetail, RowFilter, RowState, RowSummary, StateCounts, Table,
+    Throughput,
 };
 use crate::storage::{Storage, StorageError};
 use crate::wake::{self, Hint};
+pub use rows::{clock, inbox_rows, list_rows, outbox_row, purge, replay, resend_between};
+pub use status::{instances, leases, migration_sql, subscriptions_received, throughput};
 
 /// Counts the outbox: pending and dead rows by lane, with the age of the oldest pending row.
 ///

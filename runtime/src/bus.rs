@@ -54,7 +54,18 @@ pub(crate) struct Inner<DB: Storage> {
     ignores_unknown: HashSet<String>,
     shutdown_deadline: Duration,
     listens: bool,
+    received: Vec<Received>,
+    has_outbox: bool,
+    has_inbox: bool,
     telemetry: Telemetry,
+}
+
+/// A subscription whose inbox is filled for another process to handle.
+#[derive(Clone, Debug)]
+pub(crate) struct Received {
+    lane: String,
+    topic: String,
+    subscription: String,
 }
 
 /// A lane and the broker that carries it.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use sqlx::{Pool, Transaction};
 
-use super::{BusError, EventBus, Lane, checks};
+use super::{BusError, EventBus, Lane, Received, checks};
 use crate::broker::Broker;
 use crate::context::EventContext;
 use crate::envelope::DEFAULT_LANE;
@@ -40,6 +40,9 @@ pub struct BusBuilder<DB: Storage> {
     pub(super) longest_delay: Duration,
     pub(super) shutdown_deadline: Duration,
     pub(super) listens: bool,
+    pub(super) received: Vec<Received>,
+    pub(super) has_outbox: bool,
+    pub(super) has_inbox: bool,
     pub(super) telemetry: Telemetry,
 }
 
@@ -69,6 +72,9 @@ impl<DB: Storage> BusBuilder<DB> {
             longest_delay: Duration::from_secs(7 * 24 * 3600),
             shutdown_deadline: Duration::from_secs(30),
             listens: true,
+            received: Vec::new(),
+            has_outbox: true,
+            has_inbox: true,
             telemetry: Telemetry::new(),
         }
     }
@@ -200,6 +206,40 @@ impl<DB: Storage> BusBuilder<DB> {
     /// take every event of a topic, as this one then does in [`EventBus::topology`]. Each ignored name is logged once.
     pub fn ignore_unknown_events(mut self, subscription: impl Into<String>) -> Self {
         self.ignores_unknown.insert(subscription.into());
+        self
+    }
+
+    /// Fills the inbox of a subscription without handling its events, which is left to another process: for a relay that
+    /// stands alone and knows no event type.
+    ///
+    /// ```no_run
+    /// # fn example(pool: sqlx::SqlitePool, broker: impl distributed_events::Broker + 'static)
+    /// # -> Result<(), distributed_events::BusError> {
+    /// use distributed_events::EventBus;
+    ///
+    /// let relay = EventBus::builder(pool).broker(broker).receives("default", "orders", "billing").build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn receives(
+        mut self,
+        lane: impl Into<String>,
+        topic: impl Into<String>,
+        subscription: impl Into<String>,
+    ) -> Self {
+        let (lane, topic, subscription) = (lane.into(), topic.into(), subscription.into());
+        self.received.push(Received { lane, topic, subscription });
+        self
+    }
+
+    /// Leaves the outbox to another process: this bus neither relays it nor deletes from it.
+    pub fn without_outbox(mut self) -> Self {
+        self.has_outbox = false;
+        self
+    }
+
+    /// Leaves the inbox to another process: this bus neither fills it nor deletes from it, and has no handlers.
+    pub fn without_inbox(mut self) -> Self {
+        self.has_inbox = false;
         self
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::builder::BusBuilder;
-use super::{BusError, EventBus, Inner, Served};
+use super::{BusError, EventBus, Inner, Received, Served};
 use crate::broker::{Service, Subscription};
 use crate::inbox::bind::{BoundHandler, EventShape};
 use crate::inbox::route::Routes;
@@ -21,6 +21,7 @@ pub(super) fn build<DB: Storage>(mut builder: BusBuilder<DB>) -> Result<EventBus
     check_states(&builder, &mut problems);
     check_names(&builder, &mut problems);
     check_horizon(&builder, &mut problems);
+    check_parts(&builder, &mut problems);
     #[cfg(feature = "macros")]
     check_declared(&builder, &mut problems);
 
@@ -43,6 +44,7 @@ pub(super) fn build<DB: Storage>(mut builder: BusBuilder<DB>) -> Result<EventBus
 
     // One for the leases, one for each loop that may write at the same time as the workers.
     let loops = 4 + builder.lanes.len() + subscriptions.len() * (3 + builder.inbox.workers);
+    let loops = loops + 2 * builder.received.len();
     let loops = u32::try_from(loops).unwrap_or(u32::MAX);
     let store = Arc::new(PoolInbox::beside(builder.pool, PoolSettings::new(loops.min(64), busy_timeout)));
     let inner = Inner {
@@ -57,6 +59,9 @@ pub(super) fn build<DB: Storage>(mut builder: BusBuilder<DB>) -> Result<EventBus
         ignores_unknown: builder.ignores_unknown,
         shutdown_deadline: builder.shutdown_deadline,
         listens: builder.listens,
+        received: builder.received,
+        has_outbox: builder.has_outbox,
+        has_inbox: builder.has_inbox,
         telemetry: builder.telemetry,
     };
     #[cfg(feature = "macros")]
@@ -117,6 +122,37 @@ fn check_lanes<DB: Storage>(builder: &BusBuilder<DB>, problems: &mut Vec<String>
         problems.push(format!(
             "event {event} travels in lane {lane}, for which the bus has no broker: add `.lane(\"{lane}\", broker)`"
         ));
+    }
+}
+
+/// What is left to other processes, and what is done for them.
+fn check_parts<DB: Storage>(builder: &BusBuilder<DB>, problems: &mut Vec<String>) {
+    let works_on_inbox = !builder.handlers.is_empty() || !builder.received.is_empty();
+    if works_on_inbox && !builder.has_inbox {
+        problems.push(
+            "`.without_inbox()` leaves the inbox to another process, and this bus has handlers or receives for others: leave \
+             one out"
+                .to_owned(),
+        );
+    }
+    let mut seen = BTreeSet::new();
+    for Received { lane, topic, subscription } in &builder.received {
+        let receives = format!("`.receives(\"{lane}\", \"{topic}\", \"{subscription}\")`");
+        if !builder.lanes.iter().any(|known| known.name == *lane) {
+            problems.push(format!(
+                "{receives}: the bus has no broker for this lane: add `.lane(\"{lane}\", broker)`"
+            ));
+        }
+        for problem in [topic_problem(topic), subscription_problem(subscription)].into_iter().flatten() {
+            problems.push(format!("{receives}: the name {problem}"));
+        }
+        let handled = builder
+            .handlers
+            .iter()
+            .any(|handler| handler.declaration.settings.subscription() == subscription);
+        if handled || !seen.insert((lane, topic, subscription)) {
+            problems.push(format!("{receives}: it is received already: leave this out"));
+        }
     }
 }
 
@@ -198,7 +234,7 @@ fn check_horizon<DB: Storage>(builder: &BusBuilder<DB>, problems: &mut Vec<Strin
     // Without retention an event can still be late by its delay, and be sent twice around its mark.
     let retention = builder.outbox.retention.unwrap_or_default();
     let least = retention.saturating_add(builder.longest_delay).saturating_add(DAY);
-    if builder.inbox.keep_keys < least {
+    if builder.has_inbox && builder.inbox.keep_keys < least {
         problems.push(format!(
             "inbox keep_keys is {}, and an event could be sent again for {} (outbox retention, the longest delay, and a day): a late copy would run twice; raise keep_keys or lower the others",
             days(builder.inbox.keep_keys),

@@ -26,7 +26,11 @@ pub(super) async fn run<DB: Storage>(bus: Arc<Inner<DB>>, connections: Connectio
         wait = EVERY;
         let tended = async {
             purge(&bus, &connections, &mut stop).await?;
-            report_unserved_lanes(&bus, &connections, &mut reported).await
+            if bus.has_outbox {
+                report_unserved_lanes(&bus, &connections, &mut reported).await
+            } else {
+                Ok(())
+            }
         };
         if let Err(error) = tended.await {
             bus.telemetry.incidents.report(IncidentKind::DatabaseTrouble, "retention", error);
@@ -39,12 +43,13 @@ async fn purge<DB: Storage>(
     connections: &Connections<DB>,
     stop: &mut Shutdown,
 ) -> Result<(), StorageError> {
-    let outbox = bus.outbox.retention.map(|older_than| Retention::Outbox { older_than, limit: SLICE });
+    let outbox = bus.outbox.retention.filter(|_| bus.has_outbox);
+    let outbox = outbox.map(|older_than| Retention::Outbox { older_than, limit: SLICE });
     let inbox = [
         Retention::InboxBodies { older_than: bus.inbox.keep_bodies, limit: SLICE },
         Retention::InboxRows { older_than: bus.inbox.keep_keys, limit: SLICE },
     ];
-    for retention in outbox.into_iter().chain(inbox) {
+    for retention in outbox.into_iter().chain(inbox.into_iter().filter(|_| bus.has_inbox)) {
         loop {
             let gone = DB::purge(&mut *connections.write().await?, &retention).await?;
             if gone < u64::from(SLICE) || stop.or_stop(tokio::time::sleep(PAUSE)).await.is_none() {

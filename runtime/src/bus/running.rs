@@ -50,26 +50,23 @@ pub(super) async fn run<DB: Storage>(
     let (handle, stop) = Shutdown::new();
     // Aborted when this future is dropped, which rolls back what is under way.
     let mut loops = JoinSet::new();
-    for lane in bus.lanes.clone() {
-        let (bus, connections) = (Arc::clone(bus), connections.clone());
+    for lane in bus.relayed() {
+        let (bus, connections, lane) = (Arc::clone(bus), connections.clone(), lane.clone());
         let telemetry = bus.telemetry.clone();
         supervise(&mut loops, telemetry, stop.clone(), move |stop| bus.relay(&connections, &lane).run(stop));
     }
     for (index, served) in bus.subscriptions.iter().enumerate() {
         for (lane, source) in bus.sources(served) {
-            let (bus, connections) = (Arc::clone(bus), connections.clone());
-            supervise(&mut loops, bus.telemetry.clone(), stop.clone(), move |stop| {
-                InboxRelay::new(connections.clone(), Arc::clone(&lane.broker), source.clone())
-                    .settings(bus.inbox.clone())
-                    .telemetry(bus.telemetry.clone())
-                    .run(stop)
-            });
+            receive(&mut loops, bus, &connections, stop.clone(), lane, source);
         }
         let (bus, connections) = (Arc::clone(bus), connections.clone());
         let telemetry = bus.telemetry.clone();
         supervise(&mut loops, telemetry, stop.clone(), move |stop| {
             bus.processor(&connections, &bus.subscriptions[index]).run(stop)
         });
+    }
+    for (lane, source) in bus.received_sources() {
+        receive(&mut loops, bus, &connections, stop.clone(), lane, source);
     }
     if DB::CARRIES_HINTS {
         let (hinting, connections) = (Arc::clone(bus), connections.clone());
@@ -96,6 +93,24 @@ pub(super) async fn run<DB: Storage>(
     Ok(())
 }
 
+/// Fills an inbox from one source.
+fn receive<DB: Storage>(
+    loops: &mut JoinSet<()>,
+    bus: &Arc<Inner<DB>>,
+    connections: &Connections<DB>,
+    stop: Shutdown,
+    lane: Lane,
+    source: Source,
+) {
+    let (bus, connections) = (Arc::clone(bus), connections.clone());
+    supervise(loops, bus.telemetry.clone(), stop, move |stop| {
+        InboxRelay::new(connections.clone(), Arc::clone(&lane.broker), source.clone())
+            .settings(bus.inbox.clone())
+            .telemetry(bus.telemetry.clone())
+            .run(stop)
+    });
+}
+
 /// Connects to the database and the brokers, and checks what a bus can't run without.
 async fn start<DB: Storage>(
     bus: &Inner<DB>,
@@ -105,6 +120,9 @@ async fn start<DB: Storage>(
     for lane in &bus.lanes {
         let opened = opened(lane, waiting).await;
         opened.map_err(|reason| BusError::Broker { lane: lane.name.clone(), reason })?;
+        if !bus.has_outbox {
+            continue;
+        }
         let relay = bus.relay(&connections, lane);
         if let Some(bound) = patiently(bus, waiting, || relay.bind()).await? {
             return Err(BusError::LaneBound { lane: lane.name.clone(), bound, own: lane.broker.identity() });
@@ -197,6 +215,24 @@ impl<DB: Storage> Inner<DB> {
             self.telemetry.clone(),
         )
         .ignoring_unknown(self.ignores_unknown.contains(&served.name))
+    }
+
+    /// The lanes whose outbox this bus relays.
+    fn relayed(&self) -> impl Iterator<Item = &Lane> {
+        self.lanes.iter().filter(|_| self.has_outbox)
+    }
+
+    /// Where it receives from for other processes, dead-letter queues included.
+    fn received_sources(&self) -> Vec<(Lane, Source)> {
+        let mut sources = Vec::new();
+        for received in &self.received {
+            for lane in self.lanes.iter().filter(|lane| lane.name == received.lane) {
+                let source = Source::new(&received.topic, &received.subscription);
+                sources.push((lane.clone(), source.clone().dead_letters()));
+                sources.push((lane.clone(), source));
+            }
+        }
+        sources
     }
 
     /// Where a subscription receives from: its topics, by lane, and their dead-letter queues.

@@ -14,6 +14,7 @@ mod ingesting;
 mod lease;
 #[cfg(feature = "mysql")]
 pub mod mysql;
+mod operator;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod rows;
@@ -32,6 +33,10 @@ pub use error::{StorageError, Trouble};
 pub use hints::{Hint, HintStorage};
 pub use inbox_store::{InboxStore, LocalStorage, LocalSubscription, OwedEvent, PoolInbox};
 pub use lease::{Fence, Handled, Instance, LeaseStorage, TakenLease};
+pub use operator::{
+    InstanceStatus, LeaseStatus, NotACursor, OperatorStorage, RowCursor, RowDetail, RowFilter, RowState,
+    RowSummary, Throughput,
+};
 pub use rows::{
     Attempt, Body, GuardOutcome, InboxQuery, InboxRow, IncomingEvent, IngestReport, OutboxQuery, OutboxRow,
     Retention, SentRows, Verdict,

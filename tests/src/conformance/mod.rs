@@ -7,8 +7,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use distributed_events::storage::{
-    Body, InboxQuery, InboxRow, IncomingEvent, IngestReport, LeaseStorage, NewEvent, OutboxQuery, OutboxRow,
-    Storage, Table, TakenLease,
+    Body, InboxQuery, InboxRow, IncomingEvent, IngestReport, LeaseStorage, NewEvent, OperatorStorage,
+    OutboxQuery, OutboxRow, Storage, Table, TakenLease,
 };
 use distributed_events::{Envelope, EventId};
 use sqlx::pool::PoolConnection;
@@ -23,6 +23,7 @@ pub mod ingest;
 pub mod leases;
 pub mod local;
 pub mod migrations;
+pub mod operator;
 pub mod outbox;
 pub mod payloads;
 pub mod retention;
@@ -30,7 +31,7 @@ pub mod retention;
 /// A database of its own for each test, with the raw access that makes time and trouble.
 pub trait Fixture: Sized + Send + Sync {
     /// Which kind.
-    type DB: Storage;
+    type DB: OperatorStorage;
 
     /// A database without tables.
     fn empty() -> impl Future<Output = Self> + Send;
@@ -242,6 +243,10 @@ macro_rules! for_each_storage_case {
             migrations: migrating_twice_changes_nothing, eight_migrate_an_empty_database_at_once,
                 missing_tables_say_what_to_do, a_migrated_database_passes_the_check,
                 the_library_pool_sees_the_same_database;
+            operator: outbox_rows_are_listed_by_state, inbox_rows_are_listed_by_state,
+                lists_are_narrowed_by_what_is_known, a_row_is_read_whole_by_its_id, leases_and_instances_are_told,
+                throughput_tells_counts_and_waits, a_span_of_time_is_sent_again, processed_rows_are_replayed,
+                printed_sql_makes_the_tables;
             outbox: a_rolled_back_event_is_never_seen, a_committed_event_keeps_every_field,
                 rows_come_in_the_order_of_publishing, pages_meet_without_a_gap, lanes_are_apart,
                 a_late_row_is_found_by_the_sweep, a_mark_takes_pending_rows_by_id_only, a_mark_may_delete,

@@ -45,6 +45,19 @@ const STRANGERS: &str = "SELECT CAST(table_name AS CHAR) FROM information_schema
 /// How long others may take with the same work.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// All of it for another tool, in no transaction: statements that make tables commit.
+pub(super) fn whole_sql() -> String {
+    let mut sql = format!("{TABLE};\n");
+    for Migration { version, compatible_from, sql: text } in &MIGRATIONS {
+        let now = now!();
+        sql.push_str(&format!(
+            "\n{text}\nINSERT INTO distributed_events_migrations (version, compatible_from, applied_at) \
+             VALUES ({version}, {compatible_from}, {now});\n"
+        ));
+    }
+    sql
+}
+
 pub(super) async fn migrate(pool: &Pool<MySql>) -> Result<(), StorageError> {
     // Connections of its own: all of the pool's may be in use, also by whoever calls this.
     let options = own(&pool.connect_options());

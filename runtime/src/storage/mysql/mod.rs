@@ -27,6 +27,8 @@ mod ingest;
 mod lease;
 mod local;
 mod migrate;
+mod operator;
+mod operator_rows;
 mod outbox;
 #[cfg(test)]
 mod plan_tests;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Pool, Row};
 
-use super::{admin, inbox, ingest, lease, migrate, outbox, row};
+use super::{admin, inbox, ingest, lease, migrate, operator, operator_rows, outbox, row};
 use crate::envelope::EventId;
-use crate::storage::{Fence, InboxQuery, OutboxQuery};
+use crate::storage::{Fence, InboxQuery, OutboxQuery, RowFilter, RowState, Table};
 
 /// A database whose statistics know of much history and of next to nothing open, and one that knows of nothing.
 struct Databases {
@@ -235,4 +235,52 @@ async fn retention_is_a_range_of_an_index() {
         let sql = row::with_numbers(sql, &(1..1_000).collect::<Vec<_>>());
         assert_steps(&databases, &sql, &["PRIMARY"]).await;
     }
+}
+
+#[tokio::test]
+async fn operators_lists_are_ranges_of_indexes() {
+    let databases = databases().await;
+    for (table, state, index) in [
+        (Table::Outbox, RowState::Pending, "outbox_pending"),
+        (Table::Outbox, RowState::Delayed, "outbox_pending"),
+        (Table::Outbox, RowState::Dead, "outbox_dead"),
+        (Table::Outbox, RowState::Settled, "outbox_sent"),
+        (Table::Inbox, RowState::Pending, "inbox_pending"),
+        (Table::Inbox, RowState::Dead, "inbox_dead"),
+        (Table::Inbox, RowState::Settled, "inbox_settled"),
+    ] {
+        let mut filter = RowFilter::new(state, std::time::SystemTime::UNIX_EPOCH);
+        for narrow in [false, true] {
+            if narrow {
+                filter.owner = Some("s".to_owned());
+                filter.error = Some("no card".to_owned());
+                filter.after = Some("3:5:s".parse().unwrap());
+            }
+            let sql = operator::list_sql(table, &filter).unwrap();
+            assert_steps(&databases, &sql, &[index]).await;
+            if (table, state) != (Table::Inbox, RowState::Settled) {
+                assert_ordered(&databases, &sql, &[index]).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_operators_ask_beside_lists_is_found_by_key_or_by_time() {
+    let databases = databases().await;
+    for (sql, index) in
+        [(operator::OUTBOX_THROUGHPUT, "outbox_sent"), (operator::INBOX_THROUGHPUT, "inbox_settled")]
+    {
+        let sql = sql.replace("{since}", "5").replace("{until}", "9");
+        assert_steps(&databases, &sql, &[index]).await;
+    }
+    let resend = fill(operator::RESEND_BETWEEN, &["5", "9", "NULL", "NULL"]);
+    assert_steps(&databases, &resend, &["outbox_sent"]).await;
+    let id = "unhex(md5('open'))";
+    let row = fill(operator_rows::OUTBOX_ROW, &[id]);
+    assert!(plan(&databases.pools[1], &row).await.iter().all(|step| step.2 == "outbox_id"), "{row}");
+    let next = fill(operator::NEXT_SUBSCRIPTION, &["'a'"]);
+    assert_ordered(&databases, &next, &["inbox_id"]).await;
+    let replay = row::with_numbers(operator::REPLAY, &(1..500).collect::<Vec<_>>());
+    assert_steps(&databases, &replay, &["PRIMARY"]).await;
 }

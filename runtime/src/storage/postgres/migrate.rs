@@ -34,6 +34,19 @@ const LOCK: &str =
 /// `pg_current_xact_id()` came with it.
 const OLDEST_POSTGRES: u32 = 13;
 
+/// All of it for another tool, which brings the transaction.
+pub(super) fn whole_sql() -> String {
+    let mut sql = format!("{TABLE};\n");
+    for Migration { version, compatible_from, sql: text } in &MIGRATIONS {
+        let now = now!();
+        sql.push_str(&format!(
+            "\n{text}\nINSERT INTO distributed_events_migrations (version, compatible_from, applied_at) \
+             VALUES ({version}, {compatible_from}, {now});\n"
+        ));
+    }
+    sql
+}
+
 pub(super) async fn migrate(pool: &Pool<Postgres>) -> Result<(), StorageError> {
     // A connection of its own: all of the pool's may be in use, also by whoever calls this.
     let mut conn = PgConnectOptions::clone(&pool.connect_options()).connect().await?;

@@ -6,7 +6,7 @@ use std::future::Future;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 use uuid::Uuid;
 
-use super::{admin, inbox, ingest, lease, migrate, outbox};
+use super::{admin, inbox, ingest, lease, migrate, operator, outbox};
 
 /// History, and next to nothing that is open; none has been analysed.
 const HISTORY: &str = "
@@ -87,8 +87,28 @@ async fn assert_indexes(
     allowed: &'static [&'static str],
     sorts: &'static [&'static str],
 ) {
+    assert_indexes_of(&[false, true], sql, arguments, allowed, sorts).await;
+}
+
+/// The same of a statement that is planned anew each time.
+async fn assert_planned_indexes(
+    sql: &'static str,
+    arguments: &'static str,
+    allowed: &'static [&'static str],
+    sorts: &'static [&'static str],
+) {
+    assert_indexes_of(&[false], sql, arguments, allowed, sorts).await;
+}
+
+async fn assert_indexes_of(
+    plans: &'static [bool],
+    sql: &'static str,
+    arguments: &'static str,
+    allowed: &'static [&'static str],
+    sorts: &'static [&'static str],
+) {
     on_each_day(|mut conn, day| async move {
-        for generic in [false, true] {
+        for &generic in plans {
             let plan = plan(&mut conn, sql, arguments, generic).await;
             let context = format!("{day}, generic: {generic}\n{sql}\n{plan}");
             for line in
@@ -213,4 +233,38 @@ async fn leases_are_found_by_name() {
         conn
     })
     .await;
+}
+
+#[tokio::test]
+async fn operators_lists_are_ranges_of_indexes() {
+    let open = "NULL, NULL, NULL, NULL, 0, 70368744177664, '', -70368744177664, -1, 100, chr(1114111)";
+    let last_hour = "'default', 'e', 's', 'x', (extract(epoch FROM now() - interval '1 hour') * 1000)::bigint, \
+        70368744177664, '', 70368744177664, 9223372036854775807, 100, chr(1114111)";
+    for (sql, index) in [
+        (operator::OUTBOX_PENDING, "outbox_pending"),
+        (operator::OUTBOX_DELAYED, "outbox_due"),
+        (operator::OUTBOX_DEAD, "outbox_dead"),
+        (operator::INBOX_PENDING, "inbox_pending"),
+        (operator::INBOX_DEAD, "inbox_dead"),
+    ] {
+        assert_planned_indexes(sql, open, Box::leak(Box::new([index])), SORTED).await;
+    }
+    for (sql, index) in
+        [(operator::OUTBOX_SETTLED, "outbox_sent"), (operator::INBOX_SETTLED, "inbox_processed")]
+    {
+        assert_planned_indexes(sql, last_hour, Box::leak(Box::new([index])), SORTED).await;
+    }
+}
+
+#[tokio::test]
+async fn what_operators_ask_beside_lists_is_found_by_key_or_by_time() {
+    let minute = "(extract(epoch FROM now() - interval '1 minute') * 1000)::bigint, 70368744177664";
+    assert_planned_indexes(operator::OUTBOX_THROUGHPUT, minute, &["outbox_sent"], SORTED).await;
+    assert_planned_indexes(operator::INBOX_THROUGHPUT, minute, &["inbox_processed"], SORTED).await;
+    let minute = "(extract(epoch FROM now() - interval '1 minute') * 1000)::bigint, 70368744177664, NULL";
+    assert_planned_indexes(operator::RESEND_BETWEEN, minute, &["outbox_sent"], SORTED).await;
+    assert_planned_indexes(operator::OUTBOX_ROW, "gen_random_uuid(), ''", &["outbox_id"], IN_ORDER).await;
+    assert_planned_indexes(operator::INBOX_ROW, "gen_random_uuid(), 's'", &["inbox_id"], IN_ORDER).await;
+    assert_planned_indexes(operator::NEXT_SUBSCRIPTION, "''", &["inbox_id"], IN_ORDER).await;
+    assert_planned_indexes(operator::REPLAY, "'{1, 2}'", &["inbox_seq"], IN_ORDER).await;
 }

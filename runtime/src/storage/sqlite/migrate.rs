@@ -35,6 +35,19 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// `unixepoch('subsec')` came with it.
 const OLDEST_SQLITE: (u32, u32) = (3, 42);
 
+/// All of it for another tool, which brings the transaction.
+pub(super) fn whole_sql() -> String {
+    let mut sql = format!("-- Once, outside every transaction: PRAGMA journal_mode = WAL;\n\n{TABLE};\n");
+    for Migration { version, compatible_from, sql: text } in &MIGRATIONS {
+        let now = now!();
+        sql.push_str(&format!(
+            "\n{text}\nINSERT INTO distributed_events_migrations (version, compatible_from, applied_at) \
+             VALUES ({version}, {compatible_from}, {now});\n"
+        ));
+    }
+    sql
+}
+
 pub(super) async fn migrate(pool: &Pool<Sqlite>) -> Result<(), StorageError> {
     let given = pool.connect_options();
     if memory(&given).is_some() {

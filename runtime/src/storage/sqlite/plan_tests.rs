@@ -3,7 +3,7 @@
 use sqlx::sqlite::SqlitePoolOptions;
 use sqlx::{AssertSqlSafe, Pool, Row, Sqlite};
 
-use super::{admin, inbox, ingest, lease, migrate, outbox};
+use super::{admin, inbox, ingest, lease, migrate, operator, outbox};
 
 /// A database whose statistics know of much history and of next to nothing open, and one without any.
 async fn databases() -> [Pool<Sqlite>; 2] {
@@ -156,4 +156,48 @@ async fn leases_are_found_by_name() {
         let plan = plan(&pool, lease::TAKE).await;
         assert!(!plan.iter().any(|step| step.starts_with("SCAN lease")), "{plan:#?}");
     }
+}
+
+#[tokio::test]
+async fn operators_lists_are_ranges_of_indexes() {
+    for (sql, range) in [
+        (operator::OUTBOX_PENDING, "SEARCH outbox USING INDEX outbox_pending (lane>? AND lane<?)"),
+        (
+            operator::OUTBOX_DELAYED,
+            "SEARCH outbox USING INDEX outbox_due ((lane,deliver_at)>(?,?) AND lane<?)",
+        ),
+        (operator::OUTBOX_DEAD, "SEARCH outbox USING INDEX outbox_dead (seq>?)"),
+        (
+            operator::OUTBOX_SETTLED,
+            "SEARCH outbox USING INDEX outbox_sent (processed_at>? AND processed_at<?)",
+        ),
+        (
+            operator::INBOX_PENDING,
+            "SEARCH inbox USING INDEX inbox_pending ((subscription,shard)>(?,?) AND subscription<?)",
+        ),
+        (operator::INBOX_DEAD, "SEARCH inbox USING INDEX inbox_dead (seq>?)"),
+        (
+            operator::INBOX_SETTLED,
+            "SEARCH inbox USING INDEX inbox_processed (processed_at>? AND processed_at<?)",
+        ),
+    ] {
+        assert_ordered(sql, &[range]).await;
+    }
+}
+
+#[tokio::test]
+async fn what_operators_ask_beside_lists_is_found_by_key_or_by_time() {
+    let sent = "SEARCH outbox USING COVERING INDEX outbox_sent (processed_at>? AND processed_at<?)";
+    let rows = "SEARCH outbox USING INDEX outbox_sent (processed_at>? AND processed_at<?)";
+    assert_steps(operator::OUTBOX_THROUGHPUT, &[sent, rows]).await;
+    let processed = "SEARCH inbox USING COVERING INDEX inbox_processed (processed_at>? AND processed_at<?)";
+    let rows = "SEARCH inbox USING INDEX inbox_processed (processed_at>? AND processed_at<?)";
+    assert_steps(operator::INBOX_THROUGHPUT, &[processed, rows]).await;
+    let sent = "SEARCH outbox USING INDEX outbox_sent (processed_at>? AND processed_at<?)";
+    assert_steps(operator::RESEND_BETWEEN, &[sent]).await;
+    assert_steps(operator::OUTBOX_ROW, &["SEARCH outbox USING INDEX outbox_id (id=?)"]).await;
+    assert_steps(operator::INBOX_ROW, &["SEARCH inbox USING INDEX inbox_id (subscription=? AND id=?)"]).await;
+    let next = "SEARCH inbox USING COVERING INDEX inbox_id (subscription>?)";
+    assert_ordered(operator::NEXT_SUBSCRIPTION, &[next]).await;
+    assert_steps(operator::REPLAY, &["SEARCH inbox USING INTEGER PRIMARY KEY (rowid=?)"]).await;
 }

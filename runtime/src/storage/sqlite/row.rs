@@ -57,7 +57,7 @@ pub(super) fn to_millis(time: SystemTime) -> i64 {
     }
 }
 
-fn from_millis(millis: i64) -> SystemTime {
+pub(super) fn from_millis(millis: i64) -> SystemTime {
     let distance = Duration::from_millis(millis.unsigned_abs());
     let time = if millis < 0 { UNIX_EPOCH.checked_sub(distance) } else { UNIX_EPOCH.checked_add(distance) };
     time.unwrap_or(UNIX_EPOCH)
@@ -114,11 +114,11 @@ impl<'r> Reader<'r> {
         serde_json::from_str(self.get(column)?).map_err(|error| self.corrupt(&error))
     }
 
-    fn number(&self, column: &'static str) -> Result<u32, StorageError> {
+    pub(super) fn number(&self, column: &'static str) -> Result<u32, StorageError> {
         u32::try_from(self.get::<i64>(column)?).map_err(|error| self.corrupt(&error))
     }
 
-    fn id(&self) -> Result<EventId, StorageError> {
+    pub(super) fn id(&self) -> Result<EventId, StorageError> {
         self.uuid("id").map(EventId::from_uuid)
     }
 
@@ -129,11 +129,11 @@ impl<'r> Reader<'r> {
         }
     }
 
-    fn time(&self, column: &'static str) -> Result<SystemTime, StorageError> {
+    pub(super) fn time(&self, column: &'static str) -> Result<SystemTime, StorageError> {
         self.get(column).map(from_millis)
     }
 
-    fn time_if_any(&self, column: &'static str) -> Result<Option<SystemTime>, StorageError> {
+    pub(super) fn time_if_any(&self, column: &'static str) -> Result<Option<SystemTime>, StorageError> {
         Ok(self.get::<Option<i64>>(column)?.map(from_millis))
     }
 

@@ -1,0 +1,89 @@
+//! What the commands do.
+
+mod brokers;
+mod change;
+mod detail;
+mod list;
+mod migrate;
+mod purge;
+mod relay;
+mod resend;
+mod status;
+mod topology;
+
+use distributed_events::admin::Table;
+
+use crate::arguments::{Arguments, Command, General, InboxCommand, OutboxCommand};
+use crate::config::Config;
+use crate::database::{DatabaseUrl, on_database};
+use crate::failure::Failure;
+use crate::output::Format;
+
+/// Connections of a command that looks and mends.
+const FEW: u32 = 2;
+
+pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let Arguments { general, command } = arguments;
+    let format = if general.json { Format::Json } else { Format::People };
+    match command {
+        Command::Migrate(arguments) => migrate::run(&general, &arguments, format).await,
+        Command::Status(arguments) => {
+            let url = database_of(&general)?;
+            on_database!(&url, FEW, |pool| status::run(&pool, &url, &arguments, format).await)
+        }
+        Command::Outbox(command) => outbox(&general, command, format).await,
+        Command::Inbox(command) => inbox(&general, command, format).await,
+        Command::Purge(arguments) => {
+            let (url, config) = (database_of(&general)?, config_of(&general)?);
+            on_database!(&url, FEW, |pool| purge::run(&pool, &arguments, &config, format).await)
+        }
+        Command::Relay(arguments) => relay::run(&general, &arguments).await,
+        Command::Topology(arguments) => topology::run(&general, &arguments, format).await,
+    }
+}
+
+async fn outbox(general: &General, command: OutboxCommand, format: Format) -> Result<(), Failure> {
+    let (url, table) = (database_of(general)?, Table::Outbox);
+    on_database!(&url, FEW, |pool| match command {
+        OutboxCommand::List(arguments) => list::run(&pool, table, &arguments, format).await,
+        OutboxCommand::Show(arguments) => detail::run(&pool, table, &arguments, format).await,
+        OutboxCommand::Requeue(arguments) => change::requeue(&pool, table, &arguments, format).await,
+        OutboxCommand::Discard(arguments) => change::discard(&pool, table, &arguments, format).await,
+        OutboxCommand::Resend(arguments) => resend::run(&pool, &arguments, format).await,
+    })
+}
+
+async fn inbox(general: &General, command: InboxCommand, format: Format) -> Result<(), Failure> {
+    let (url, table) = (database_of(general)?, Table::Inbox);
+    on_database!(&url, FEW, |pool| match command {
+        InboxCommand::List(arguments) => list::run(&pool, table, &arguments, format).await,
+        InboxCommand::Show(arguments) => detail::run(&pool, table, &arguments, format).await,
+        InboxCommand::Requeue(arguments) => change::requeue(&pool, table, &arguments, format).await,
+        InboxCommand::Discard(arguments) => change::discard(&pool, table, &arguments, format).await,
+        InboxCommand::Replay(arguments) => change::replay(&pool, &arguments, format).await,
+    })
+}
+
+/// The configuration, if a file was named.
+fn config_of(general: &General) -> Result<Config, Failure> {
+    general.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)
+}
+
+/// The database: the one that was said, else the configuration's, else the environment's.
+fn database_of(general: &General) -> Result<DatabaseUrl, Failure> {
+    if let Some(url) = &general.database_url {
+        return DatabaseUrl::parse(url, "--database-url");
+    }
+    if let Some(given) = config_of(general)?.database {
+        let url = given.text().map_err(Failure::Usage)?;
+        return DatabaseUrl::parse(&url, given.at());
+    }
+    match std::env::var("DATABASE_URL") {
+        Ok(url) if !url.is_empty() => DatabaseUrl::parse(&url, "the environment variable DATABASE_URL"),
+        _ => Err(Failure::Usage(
+            "no database is named: say --database-url URL, or --config FILE with `url` in its [database], or set the \
+             environment variable DATABASE_URL"
+                .to_owned(),
+        )),
+    }
+}

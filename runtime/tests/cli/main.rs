@@ -1,0 +1,14 @@
+//! The binary, run as its users run it, on SQLite files.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is the failed test")]
+
+mod configuration;
+mod database;
+#[cfg(feature = "service-bus")]
+mod emulator;
+mod help;
+mod operating;
+mod program;
+#[cfg(feature = "service-bus")]
+mod relay;
+mod resending;
+mod rows;
