@@ -77,6 +77,11 @@ impl Bench {
         }
     }
 
+    /// Rounds: with `--quick` fewer of what has no target, or takes long.
+    fn rounds_of(&self, is_judged: bool) -> usize {
+        if self.quick && !is_judged { self.rounds.div_ceil(2) } else { self.rounds }
+    }
+
     /// A size, smaller with `--quick`, and the words that say so.
     fn size(&self, full: i64, quick: i64, what: &str) -> (i64, Option<String>) {
         if !self.quick {

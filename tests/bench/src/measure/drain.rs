@@ -25,7 +25,7 @@ const READ: &str = "SELECT seq, id, event_type, event_version, event_data, topic
     AND status = 'pending' AND deliver_at IS NULL AND seq > $1 ORDER BY seq LIMIT $2";
 
 pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
-    let (events, scaled) = bench.size(200_000, 50_000, "events");
+    let (events, scaled) = bench.size(200_000, 40_000, "events");
     for (what, delete, target) in [("delete", true, 0.65), ("keep", false, 0.35)] {
         for batch in [500, 100] {
             let settings = settings(batch, 8, delete);
@@ -34,7 +34,7 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
             let subject =
                 async || drained(&cell, &pool, events, Duration::ZERO, &settings).await.map(|it| it.0);
             let floor = async || read_by_pages(&cell, &pool, events).await;
-            let pairs = interleaved(bench.rounds, subject, floor).await?;
+            let pairs = interleaved(bench.rounds_of(batch == 500), subject, floor).await?;
             let case = format!("null broker, batch {batch}, {what}");
             let row = Line::compared("drain", case, "events/s", &pairs, "keyset pages of 500")
                 .scaled(scaled.clone());
@@ -43,7 +43,8 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
             cell.drop().await?;
         }
     }
-    for (milliseconds, batch, depth) in CASES_WITH_LATENCY {
+    let cases = CASES_WITH_LATENCY.into_iter().filter(|case| !bench.quick || case.1 >= 100);
+    for (milliseconds, batch, depth) in cases.collect::<Vec<_>>() {
         with_latency(bench, Duration::from_millis(milliseconds), batch, depth).await?;
     }
     Ok(())
@@ -65,13 +66,13 @@ const CASES_WITH_LATENCY: [(u64, usize, usize); 8] = [
 async fn with_latency(bench: &mut Bench, latency: Duration, batch: usize, depth: usize) -> Result<()> {
     // Enough for two seconds by the wire's own pace, and no more than a database takes in that time.
     let by_wire = (depth * batch) as f64 / latency.as_secs_f64();
-    let seconds = if bench.quick { 1.5 } else { 4.0 };
-    let events = ((by_wire * seconds) as i64).clamp(4_000, if bench.quick { 40_000 } else { 150_000 });
+    let seconds = if bench.quick { 1.0 } else { 4.0 };
+    let events = ((by_wire * seconds) as i64).clamp(4_000, if bench.quick { 30_000 } else { 150_000 });
     let settings = settings(batch, depth, false);
     let cell = bench.server.fresh().await?;
     let pool = cell.pool(2).await?;
     let (mut pairs, mut at_once) = (Vec::new(), Vec::new());
-    for _ in 0..bench.rounds {
+    for _ in 0..bench.rounds_of(false) {
         let (subject, seconds_a_batch) = drained(&cell, &pool, events, latency, &settings).await?;
         pairs.push(Pair { subject, floor: (depth * batch) as f64 / seconds_a_batch });
         let (floor, _) = drained(&cell, &pool, events, Duration::ZERO, &settings).await?;

@@ -19,7 +19,7 @@ use crate::server::Cell;
 use crate::statistics::{Pair, Target, quantile};
 
 pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
-    let (most, scaled) = bench.size(5_000_000, 1_000_000, "rows");
+    let (most, scaled) = bench.size(5_000_000, 500_000, "rows");
     let mut histories = vec![(most, scaled)];
     if !bench.quick {
         histories.insert(0, (1_000_000, None));
@@ -36,7 +36,8 @@ async fn history(bench: &mut Bench, rows: i64, scaled: Option<String>) -> Result
     let (old, new) = (bench.server.fresh().await?, bench.server.fresh().await?);
     let (old_pool, new_pool) = (old.pool(2).await?, new.pool(2).await?);
     old.run(keep(rows)).await?;
-    old.run("VACUUM (ANALYZE) outbox; CHECKPOINT").await?;
+    old.run("VACUUM (ANALYZE) outbox").await?;
+    old.run("CHECKPOINT").await?;
     let subject = async || {
         publish(&old_pool, 0, events).await?;
         rate(&old_pool, events).await
@@ -78,7 +79,7 @@ fn keep(rows: i64) -> String {
 async fn garbage(bench: &mut Bench) -> Result<()> {
     let (passed, scaled) = bench.size(1_000_000, 200_000, "events");
     let mut pairs = [vec![], vec![]];
-    for _ in 0..bench.rounds.min(3) {
+    for _ in 0..bench.rounds_of(false).min(3) {
         let fresh = claims(bench, 0, false).await?;
         pairs[0].push(Pair { subject: claims(bench, passed, false).await?, floor: fresh });
         pairs[1].push(Pair { subject: claims(bench, passed, true).await?, floor: fresh });

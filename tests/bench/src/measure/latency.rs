@@ -28,7 +28,7 @@ const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)]
 
 pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
     let (samples, scaled) = bench.size(400, 60, "samples");
-    let rounds = bench.rounds.min(5);
+    let rounds = bench.rounds_of(false).max(2);
     let cell = bench.server.fresh().await?;
     let pool = cell.pool(4).await?;
     let (mut seen, mut heard, mut handled, mut sums) = (vec![], vec![], vec![], vec![]);

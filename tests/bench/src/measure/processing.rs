@@ -25,13 +25,13 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
         let handler = if inserts { "one insert" } else { "no-op" };
         for workers in [1, 4, 16] {
             let events = if workers == 1 { 6_000 } else { 12_000 };
-            let (events, scaled) = bench.size(events, events / 4, "events");
+            let (events, scaled) = bench.size(events, events / 6, "events");
             let cell = bench.server.fresh().await?;
             let pool = cell.pool(16).await?;
             let work = Work { events, workers, inserts, batch: 1 };
             let subject = async || processed(&cell, &pool, &work).await;
             let floor = async || by_hand(&cell, &pool, &work).await;
-            let pairs = interleaved(bench.rounds, subject, floor).await?;
+            let pairs = interleaved(bench.rounds_of(workers == 1), subject, floor).await?;
             let case = format!("per message, {workers} workers, {handler}");
             let row = Row::compared("processing", case, "events/s", &pairs, "the same statements by hand");
             let row = if workers == 1 { row.target(Target::AtLeast(0.95)) } else { row };
@@ -47,14 +47,14 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
 /// Fifty in a transaction beside one, and beside what a client can do that commits each row by itself.
 async fn batches(bench: &mut Bench, inserts: bool, handler: &str) -> Result<()> {
     for workers in [1, 4, 16] {
-        let (many, scaled) = bench.size(100_000, 20_000, "events");
-        let (few, _) = bench.size(6_000, 1_500, "events");
+        let (many, scaled) = bench.size(100_000, 10_000, "events");
+        let (few, _) = bench.size(6_000, 1_000, "events");
         let cell = bench.server.fresh().await?;
         let pool = cell.pool(16).await?;
         let subject =
             async || processed(&cell, &pool, &Work { events: many, workers, inserts, batch: 50 }).await;
         let floor = async || processed(&cell, &pool, &Work { events: few, workers, inserts, batch: 1 }).await;
-        let pairs = interleaved(bench.rounds, subject, floor).await?;
+        let pairs = interleaved(bench.rounds_of(workers == 1), subject, floor).await?;
         let case = format!("batch 50, {workers} workers, {handler}");
         let row =
             Row::compared("processing", case, "events/s", &pairs, "the same per message").scaled(scaled);
@@ -91,8 +91,8 @@ struct Work {
 pub(super) async fn seed_inbox(cell: &Cell, pool: &PgPool, count: i64) -> Result<()> {
     cell.empty().await?;
     let mut conn = pool.acquire().await?;
-    for start in (0..count).step_by(200) {
-        let events = (start..count.min(start + 200)).map(received).collect::<Result<Vec<_>>>()?;
+    for start in (0..count).step_by(1000) {
+        let events = (start..count.min(start + 1000)).map(received).collect::<Result<Vec<_>>>()?;
         Postgres::ingest(&mut conn, SUBSCRIPTION, &events).await?;
     }
     cell.run("ANALYZE inbox").await
