@@ -11,7 +11,7 @@ use super::handler::{HandlerScope, States};
 use super::route::Route;
 use crate::context::EventContext;
 use crate::error::HandlerError;
-use crate::storage::{Connections, GuardOutcome, InboxRow, Storage, StorageError, Trouble};
+use crate::storage::{Connections, GuardOutcome, InboxRow, Storage, StorageError, Trouble, Writer};
 use crate::{crash, wake};
 
 /// How long a connection may take to say whether its transaction lives after a handler was cut off.
@@ -43,18 +43,31 @@ pub(crate) struct Work<'a, DB: Storage> {
 }
 
 /// Runs the handlers of one or several rows in a transaction that also marks them as processed.
+///
+/// What went well leaves its connection in `kept` for the next, where the database has room for others: giving it back
+/// costs a round trip, in which sqlx asks whether it is still alive.
 pub(crate) async fn run<DB: Storage>(
     connections: &Connections<DB>,
     work: &Work<'_, DB>,
+    kept: &mut Option<Writer<DB>>,
 ) -> Result<Ran, StorageError> {
-    let mut conn = connections.write().await?;
+    let mut conn = match kept.take() {
+        Some(conn) => conn,
+        None => connections.write().await?,
+    };
     // Unless everything went well; also when this future is dropped.
     conn.close_unless_kept();
     // A timeout of the connection's own would outlive a handler that is dropped, where the connection can't be closed.
     let allowed = if conn.can_close() { work.timeout } else { Duration::MAX };
     let ran = run_on(&mut *conn, work, allowed).await?;
     match ran {
-        Ran::Committed | Ran::Stale | Ran::Held => conn.keep(),
+        Ran::Committed => {
+            conn.keep();
+            if connections.can_spare_one() {
+                *kept = Some(conn);
+            }
+        }
+        Ran::Stale | Ran::Held => conn.keep(),
         Ran::Failed(ref error) if !error.is_timeout() => conn.keep(),
         _ => {}
     }

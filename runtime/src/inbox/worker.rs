@@ -14,7 +14,9 @@ use super::settings::InboxSettings;
 use super::shard::Shard;
 use crate::error::HandlerError;
 use crate::shutdown::Shutdown;
-use crate::storage::{Attempt, Connections, InboxQuery, InboxRow, Instance, Storage, StorageError, Verdict};
+use crate::storage::{
+    Attempt, Connections, InboxQuery, InboxRow, Instance, Storage, StorageError, Verdict, Writer,
+};
 use crate::telemetry::{IncidentKind, Telemetry};
 use crate::{chance, crash};
 
@@ -104,15 +106,16 @@ impl<DB: Storage> Core<DB> {
             (rows, last, end, horizon)
         };
         let mut rest = rows.as_slice();
+        let mut kept = None;
         while let Some(row) = rest.first() {
             if stop.is_stopped() || !shard.lease.is_good(Instant::now()) {
                 return Ok(false);
             }
             let taken = self.batch_length(shard, rest);
             let step = if taken > 1 {
-                self.run_batch(shard, &rest[..taken], stop).await?
+                self.run_batch(shard, &rest[..taken], stop, &mut kept).await?
             } else {
-                self.run_row(shard, row, stop).await?
+                self.run_row(shard, row, stop, &mut kept).await?
             };
             if matches!(step, Step::Reread) {
                 shard.read_again();
@@ -176,12 +179,13 @@ impl<DB: Storage> Core<DB> {
         shard: &mut Shard<DB::Horizon>,
         rows: &[InboxRow],
         stop: &Shutdown,
+        kept: &mut Option<Writer<DB>>,
     ) -> Result<Step, StorageError> {
         let routed: Vec<_> =
             rows.iter().filter_map(|row| self.route(row).map(|route| (row, route))).collect();
         let timeout =
             routed.iter().map(|(_, route)| route.timeout).min().unwrap_or(DB::DEFAULT_HANDLER_TIMEOUT);
-        let ran = guarded::run(&self.connections, &self.work_of(&routed, timeout)).await?;
+        let ran = guarded::run(&self.connections, &self.work_of(&routed, timeout), kept).await?;
         match ran {
             Ran::Committed => {
                 self.telemetry.counters.processed(rows.len() as u64);
@@ -199,7 +203,7 @@ impl<DB: Storage> Core<DB> {
         }
         for row in rows {
             if !shard.is_blocked(row.event.session_id.as_deref())
-                && matches!(self.run_row(shard, row, stop).await?, Step::Reread)
+                && matches!(self.run_row(shard, row, stop, kept).await?, Step::Reread)
             {
                 return Ok(Step::Reread);
             }
@@ -216,7 +220,12 @@ impl<DB: Storage> Core<DB> {
         shard: &mut Shard<DB::Horizon>,
         row: &InboxRow,
         stop: &Shutdown,
+        kept: &mut Option<Writer<DB>>,
     ) -> Result<Step, StorageError> {
+        if self.plain_route(shard, row).is_none() {
+            // What is written of it goes by another connection, and no worker holds two.
+            *kept = None;
+        }
         let session = row.event.session_id.as_deref();
         if shard.is_blocked(session) {
             return Ok(Step::Next);
@@ -256,7 +265,7 @@ impl<DB: Storage> Core<DB> {
             shard.counts(row);
         }
         let routed = [(row, route)];
-        let ran = guarded::run(&self.connections, &self.work_of(&routed, route.timeout)).await;
+        let ran = guarded::run(&self.connections, &self.work_of(&routed, route.timeout), kept).await;
         drop(turn);
         shard.passed(row);
         let counted = i32::from(cautious);

@@ -49,6 +49,12 @@ impl<DB: Storage> Connections<DB> {
         self.suspects.store(u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
+    /// Whether one who keeps a writer for its next write keeps nobody waiting.
+    pub(crate) fn can_spare_one(&self) -> bool {
+        let pool = &self.pool;
+        !DB::SINGLE_WRITER && (pool.num_idle() > 0 || pool.size() < pool.options().get_max_connections())
+    }
+
     async fn acquire(&self) -> Result<PoolConnection<DB>, StorageError> {
         loop {
             let mut conn = self.pool.acquire().await?;
