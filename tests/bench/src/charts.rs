@@ -23,8 +23,9 @@ pub(crate) fn draw(rows: &[Row], folder: &Path) -> Result<()> {
     let mut measures: Vec<_> = rows.iter().map(|row| row.measure).collect();
     measures.dedup();
     for measure in measures {
+        // The axis begins below, and the table above.
         let compared: Vec<_> =
-            rows.iter().filter(|row| row.measure == measure && row.ratio.is_some()).collect();
+            rows.iter().rev().filter(|row| row.measure == measure && row.ratio.is_some()).collect();
         if !compared.is_empty() {
             bars(measure, &compared, &folder.join(format!("{measure}.svg")))?;
         }

@@ -1,5 +1,6 @@
 //! The measures, by name; each stands in a module of its own.
 
+mod databases;
 mod drain;
 mod end_to_end;
 mod growth;
@@ -32,6 +33,7 @@ pub(crate) const MEASURES: &[(&str, &str)] = &[
     ("latency", "how soon an idle relay and an idle processor see a commit, and what idling costs"),
     ("growth", "what history, garbage and a held snapshot cost"),
     ("end-to-end", "from a publisher's commit to a handler's, through the emulator of Service Bus"),
+    ("databases", "the drain and the processing on SQLite and MariaDB"),
     ("memory", "the most that a drain ever holds, by the size of the backlog"),
 ];
 
@@ -68,6 +70,7 @@ impl Bench {
             "latency" => latency::measure(self).await,
             "growth" => growth::measure(self).await,
             "end-to-end" => end_to_end::measure(self).await,
+            "databases" => databases::measure(self).await,
             "memory" => memory::measure(self).await,
             _ => Err("there is no such measure".into()),
         };
@@ -135,13 +138,23 @@ async fn publish(pool: &PgPool, from: i64, to: i64) -> Result<()> {
     Ok(())
 }
 
-/// Runs a bus for as long as a measurement takes.
+/// Runs a bus for as long as a measurement takes, which begins when its loops have started.
 async fn beside<DB: Storage>(bus: &EventBus<DB>, measured: impl Future<Output = Result<()>>) -> Result<()> {
+    let quiet = async {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        measured.await
+    };
+    beside_at_once(bus, quiet).await
+}
+
+/// The same for what begins with the bus.
+async fn beside_at_once<DB: Storage>(
+    bus: &EventBus<DB>,
+    measured: impl Future<Output = Result<()>>,
+) -> Result<()> {
     let (handle, mut stop) = Shutdown::new();
     let running = bus.run_until(async move { stop.stopped().await });
     let measuring = async {
-        // Its loops have started, and what follows a start is over.
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         let measured = measured.await;
         handle.stop();
         measured

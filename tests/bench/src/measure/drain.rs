@@ -25,7 +25,7 @@ const READ: &str = "SELECT seq, id, event_type, event_version, event_data, topic
     AND status = 'pending' AND deliver_at IS NULL AND seq > $1 ORDER BY seq LIMIT $2";
 
 pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
-    let (events, scaled) = bench.size(200_000, 40_000, "events");
+    let (events, scaled) = bench.size(200_000, 30_000, "events");
     for (what, delete, target) in [("delete", true, 0.65), ("keep", false, 0.35)] {
         for batch in [500, 100] {
             let settings = settings(batch, 8, delete);
@@ -67,7 +67,7 @@ async fn with_latency(bench: &mut Bench, latency: Duration, batch: usize, depth:
     // Enough for two seconds by the wire's own pace, and no more than a database takes in that time.
     let by_wire = (depth * batch) as f64 / latency.as_secs_f64();
     let seconds = if bench.quick { 1.0 } else { 4.0 };
-    let events = ((by_wire * seconds) as i64).clamp(4_000, if bench.quick { 30_000 } else { 150_000 });
+    let events = ((by_wire * seconds) as i64).clamp(4_000, if bench.quick { 20_000 } else { 150_000 });
     let settings = settings(batch, depth, false);
     let cell = bench.server.fresh().await?;
     let pool = cell.pool(2).await?;

@@ -38,11 +38,11 @@ const SPAN: &str = "SELECT extract(epoch FROM max(pg_xact_commit_timestamp(xmin)
     FROM business WHERE note = 'charged'";
 
 pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
-    let seconds = if bench.quick { 6 } else { 30 };
+    let seconds = if bench.quick { 5 } else { 30 };
     let scaled = bench.quick.then(|| format!("{seconds} s of events instead of 30"));
     for (rate, together) in RATES {
         let (mut latencies, mut handled) = ([vec![], vec![], vec![]], vec![]);
-        for _ in 0..bench.rounds_of(false).min(3) {
+        for _ in 0..if bench.quick { 1 } else { bench.rounds.min(3) } {
             let cell = bench.server.fresh().await?;
             let (quantiles, speed) = once(&cell, rate, together, seconds).await?;
             for (all, one) in latencies.iter_mut().zip(quantiles) {

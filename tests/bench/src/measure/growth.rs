@@ -32,7 +32,7 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
 
 /// A drain of an outbox that has kept so many rows, beside one of an outbox that has kept none.
 async fn history(bench: &mut Bench, rows: i64, scaled: Option<String>) -> Result<()> {
-    let (events, _) = bench.size(100_000, 50_000, "events");
+    let (events, _) = bench.size(100_000, 30_000, "events");
     let (old, new) = (bench.server.fresh().await?, bench.server.fresh().await?);
     let (old_pool, new_pool) = (old.pool(2).await?, new.pool(2).await?);
     old.run(keep(rows)).await?;
@@ -77,7 +77,7 @@ fn keep(rows: i64) -> String {
 
 /// Pages that a claim touches, median over claims: a page of events comes every 20 ms and is taken at once.
 async fn garbage(bench: &mut Bench) -> Result<()> {
-    let (passed, scaled) = bench.size(1_000_000, 200_000, "events");
+    let (passed, scaled) = bench.size(1_000_000, 100_000, "events");
     let mut pairs = [vec![], vec![]];
     for _ in 0..bench.rounds_of(false).min(3) {
         let fresh = claims(bench, 0, false).await?;

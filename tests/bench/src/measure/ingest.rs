@@ -22,13 +22,13 @@ const COPY: &str = "COPY inbox (subscription, id, message_id, event_type, event_
     received_at) FROM STDIN";
 
 pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
-    let (messages, scaled) = bench.size(100_000, 20_000, "messages");
+    let (messages, scaled) = bench.size(100_000, 10_000, "messages");
     for batch in [100, 200] {
         let cell = bench.server.fresh().await?;
         let pool = cell.pool(2).await?;
         let subject = async || ingested(&cell, &pool, messages, batch).await;
         let floor = async || copied(&cell, messages, batch).await;
-        let pairs = interleaved(bench.rounds.max(5), subject, floor).await?;
+        let pairs = interleaved(bench.rounds_of(batch == 100), subject, floor).await?;
         let case = format!("batch {batch}");
         let floor = format!("COPY of {batch} by a socket");
         let row = Row::compared("ingest", case, "messages/s", &pairs, floor).scaled(scaled.clone());

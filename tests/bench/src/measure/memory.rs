@@ -19,7 +19,7 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
     let cell = bench.server.fresh().await?;
     let pool = cell.pool(2).await?;
     let mut pairs = Vec::new();
-    for _ in 0..bench.rounds_of(false).min(3) {
+    for _ in 0..if bench.quick { 1 } else { bench.rounds.min(3) } {
         let mut peaks = [0.0; 2];
         for (peak, rows) in peaks.iter_mut().zip([many, few]) {
             seed_outbox(&cell, &pool, rows).await?;

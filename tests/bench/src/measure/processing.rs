@@ -25,7 +25,7 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
         let handler = if inserts { "one insert" } else { "no-op" };
         for workers in [1, 4, 16] {
             let events = if workers == 1 { 6_000 } else { 12_000 };
-            let (events, scaled) = bench.size(events, events / 6, "events");
+            let (events, scaled) = bench.size(events, events / 10, "events");
             let cell = bench.server.fresh().await?;
             let pool = cell.pool(16).await?;
             let work = Work { events, workers, inserts, batch: 1 };
@@ -48,7 +48,7 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
 async fn batches(bench: &mut Bench, inserts: bool, handler: &str) -> Result<()> {
     for workers in [1, 4, 16] {
         let (many, scaled) = bench.size(100_000, 10_000, "events");
-        let (few, _) = bench.size(6_000, 1_000, "events");
+        let (few, _) = bench.size(6_000, 600, "events");
         let cell = bench.server.fresh().await?;
         let pool = cell.pool(16).await?;
         let subject =
