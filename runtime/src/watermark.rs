@@ -2,6 +2,8 @@
 
 /// A position in a table's sequence, and one further on that is not yet proven.
 ///
+/// Numbers that were seen one after the other without a gap leave nothing to be proven, so a backlog is passed at once.
+///
 /// A sequence number may be missing because its transaction is still open. So after a read the position becomes a
 /// *candidate* together with a horizon taken after that read. When every transaction open at the horizon has ended, what
 /// they left below the candidate is there to be seen, and it is passed once a read that began later has seen it.
@@ -11,6 +13,8 @@ pub(crate) struct Watermark<H> {
     in_order: bool,
     low: i64,
     candidate: Option<Candidate<H>>,
+    /// The latest run of numbers of which each was seen, first and last.
+    run: (i64, i64),
 }
 
 #[derive(Clone, Debug)]
@@ -23,7 +27,7 @@ struct Candidate<H> {
 
 impl<H> Watermark<H> {
     pub(crate) const fn new(in_order: bool) -> Self {
-        Self { in_order, low: 0, candidate: None }
+        Self { in_order, low: 0, candidate: None, run: (1, 0) }
     }
 
     /// Reads start after this.
@@ -56,7 +60,30 @@ impl<H> Watermark<H> {
     pub(crate) fn wants_horizon(&self, last: Option<i64>, end: Option<i64>) -> bool {
         let is_free =
             |candidate: &Candidate<H>| candidate.has_passed && end.is_none_or(|end| end >= candidate.seq);
-        last.is_some() && !self.in_order && self.candidate.as_ref().is_none_or(is_free)
+        last.is_some_and(|last| last > self.low)
+            && !self.in_order
+            && self.candidate.as_ref().is_none_or(is_free)
+    }
+
+    /// A read has found these numbers, in their order, none of which will be forgotten.
+    pub(crate) fn saw(&mut self, seqs: impl Iterator<Item = i64>) {
+        for seq in seqs {
+            if seq == self.run.1 + 1 {
+                self.run.1 = seq;
+            } else if seq > self.run.1 {
+                self.join_run();
+                self.run = (seq, seq);
+            }
+        }
+        self.join_run();
+    }
+
+    /// Passes the run where it begins at the watermark: each number belongs to one row, and all of them were seen.
+    fn join_run(&mut self) {
+        if self.run.0 <= self.low + 1 {
+            self.low = self.low.max(self.run.1);
+            self.candidate.take_if(|candidate| candidate.seq <= self.low);
+        }
     }
 
     /// A read from the low watermark has found rows up to `last` and come to `end`, and what it found will not be forgotten.
@@ -68,6 +95,7 @@ impl<H> Watermark<H> {
             if end < candidate.seq {
                 self.candidate = Some(candidate);
             }
+            self.join_run();
         }
         let Some(last) = last.filter(|last| *last > self.low) else {
             return;
@@ -83,6 +111,7 @@ impl<H> Watermark<H> {
     pub(crate) fn reset(&mut self) {
         self.low = 0;
         self.candidate = None;
+        self.run = (1, 0);
     }
 }
 
@@ -121,6 +150,50 @@ mod tests {
         assert!(!watermark.wants_horizon(Some(3), None));
         watermark.read(Some(3), None, None);
         assert_eq!(watermark.low(), 3);
+    }
+
+    #[test]
+    fn numbers_without_a_gap_are_passed_at_once() {
+        let mut watermark = Watermark::<()>::new(false);
+        watermark.saw(1..=500);
+        assert_eq!(watermark.low(), 500);
+        assert!(!watermark.wants_horizon(Some(500), Some(500)), "nothing is to be proven");
+        watermark.read(Some(500), Some(500), None);
+        watermark.saw([501, 502, 504].into_iter());
+        assert_eq!(watermark.low(), 502, "503 may still commit");
+        assert!(watermark.wants_horizon(Some(504), None));
+    }
+
+    #[test]
+    fn what_follows_a_gap_is_passed_with_it() {
+        let mut watermark = Watermark::new(false);
+        watermark.saw(11..=20);
+        watermark.read(Some(20), Some(20), Some(()));
+        assert_eq!(watermark.low(), 0, "up to 10 all are missing");
+        watermark.saw(21..=30);
+        watermark.read(Some(30), Some(30), None);
+        watermark.proven();
+        // What came late belongs to no run, and is passed as before.
+        watermark.saw([5].into_iter());
+        watermark.read(Some(30), None, None);
+        assert_eq!(watermark.low(), 30, "21 to 30 were seen");
+        assert!(!watermark.rereads());
+        watermark.saw(31..=40);
+        assert_eq!(watermark.low(), 40);
+    }
+
+    #[test]
+    fn a_run_that_begins_behind_a_gap_is_not_passed() {
+        let mut watermark = Watermark::new(false);
+        watermark.saw([1, 2].into_iter().chain(4..=9));
+        watermark.read(Some(9), None, Some(()));
+        watermark.saw([12].into_iter());
+        watermark.proven();
+        watermark.read(Some(12), None, None);
+        assert_eq!(watermark.low(), 9, "10 and 11 came after the horizon");
+        watermark.reset();
+        watermark.saw(2..=3);
+        assert_eq!(watermark.low(), 0, "and nothing is known any more");
     }
 
     #[test]

@@ -123,9 +123,9 @@ impl<'a, DB: Storage> Leader<'a, DB> {
                 self.watermark.reset();
                 self.sweep_at = now + self.relay.settings.sweep;
             }
-            let found = self.read(now).await?;
+            let (found, began) = self.read(now).await?;
             let started = self.start_batches(Instant::now());
-            if found || started {
+            if found || began || started {
                 self.pace.found();
             }
             if !found {
@@ -171,13 +171,13 @@ impl<'a, DB: Storage> Leader<'a, DB> {
         }
     }
 
-    /// Reads one page of each kind; `true` when one was full, so that there may be more.
-    async fn read(&mut self, now: Instant) -> Result<bool, StorageError> {
+    /// Reads one page of each kind; whether one was full, so that there may be more, and whether a batch has left already.
+    async fn read(&mut self, now: Instant) -> Result<(bool, bool), StorageError> {
         let settings = &self.relay.settings;
         let rows = settings.batch_size * settings.in_flight * 4;
         if self.circuit.is_shut(now) || !self.plan.has_room(rows.max(settings.page_size as usize), ROOM_BYTES)
         {
-            return Ok(false);
+            return Ok((false, false));
         }
         let mut conn = self.relay.connections.read().await?;
         if let Some(horizon) = self.watermark.unproven()
@@ -194,6 +194,11 @@ impl<'a, DB: Storage> Leader<'a, DB> {
         self.at_end = !full(&page);
         let last = page.last().map(|row| row.seq);
         let end = last.filter(|_| full(&page));
+        let more = full(&page);
+        self.watermark.saw(page.iter().map(|row| row.seq));
+        // On the wire before anything else is asked: what follows is for the next read.
+        self.add(page, now);
+        let began = self.start_batches(Instant::now());
         let wanted = self.watermark.wants_horizon(last, end);
         let horizon = if wanted { Some(DB::horizon(&mut conn).await?) } else { None };
         self.watermark.read(last, end, horizon);
@@ -201,12 +206,14 @@ impl<'a, DB: Storage> Leader<'a, DB> {
         let ahead = self.relay.broker.schedules_ahead();
         let due = DB::read_outbox(&mut conn, &query.after(self.due_after).due_in(ahead)).await?;
         self.due_after = due.last().filter(|_| full(&due)).map_or(0, |row| row.seq);
-        let more = !self.at_end || full(&due);
-        for rows in [page, due] {
-            let ended = self.plan.add(rows, &self.relay.default_topic, now);
-            self.unfinished.dead.extend(ended);
-        }
-        Ok(more)
+        let more = more || full(&due);
+        self.add(due, now);
+        Ok((more, began))
+    }
+
+    fn add(&mut self, rows: Vec<OutboxRow>, now: Instant) {
+        let ended = self.plan.add(rows, &self.relay.default_topic, now);
+        self.unfinished.dead.extend(ended);
     }
 
     fn start_batches(&mut self, now: Instant) -> bool {

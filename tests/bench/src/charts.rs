@@ -1,0 +1,91 @@
+//! The ratios, drawn: a bar for each case, a whisker from the least round to the most, a mark at the target.
+
+use std::path::Path;
+
+use plotters::prelude::*;
+
+use crate::Result;
+use crate::report::Row;
+use crate::statistics::{Target, Verdict};
+
+const WIDTH: u32 = 1000;
+/// Height of one bar with its room.
+const STEP: u32 = 34;
+const MARGIN: u32 = 90;
+
+const GOOD: RGBColor = RGBColor(46, 125, 50);
+const BAD: RGBColor = RGBColor(198, 40, 40);
+const PLAIN: RGBColor = RGBColor(84, 110, 122);
+
+/// One chart for each measure that has ratios, named after it.
+pub(crate) fn draw(rows: &[Row], folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let mut measures: Vec<_> = rows.iter().map(|row| row.measure).collect();
+    measures.dedup();
+    for measure in measures {
+        // The axis begins below, and the table above.
+        let compared: Vec<_> =
+            rows.iter().rev().filter(|row| row.measure == measure && row.ratio.is_some()).collect();
+        if !compared.is_empty() {
+            bars(measure, &compared, &folder.join(format!("{measure}.svg")))?;
+        }
+    }
+    Ok(())
+}
+
+fn bars(measure: &str, rows: &[&Row], file: &Path) -> Result<()> {
+    let count = i32::try_from(rows.len())?;
+    let height = MARGIN + STEP * u32::try_from(rows.len())?;
+    let root = SVGBackend::new(file, (WIDTH, height)).into_drawing_area();
+    root.fill(&WHITE)?;
+    let target = |row: &Row| match row.target {
+        Some(Target::AtLeast(ratio) | Target::AtMost(ratio)) => ratio,
+        None => 0.0,
+    };
+    let ends = rows.iter().flat_map(|row| [row.ratio.map_or(0.0, |ratio| ratio.most), target(row)]);
+    let most = ends.filter(|end| end.is_finite()).fold(1.0, f64::max) * 1.1;
+    let mut chart = ChartBuilder::on(&root)
+        .caption(format!("{measure}: ratio to the floor of the same round"), ("sans-serif", 18))
+        .margin(10)
+        .x_label_area_size(30)
+        .y_label_area_size(330)
+        .build_cartesian_2d(0.0..most, (0..count).into_segmented())?;
+    let name = |place: &SegmentValue<i32>| match place {
+        SegmentValue::CenterOf(place) => usize::try_from(*place)
+            .ok()
+            .and_then(|place| rows.get(place))
+            .map_or("", |row| &row.case)
+            .to_owned(),
+        _ => String::new(),
+    };
+    chart
+        .configure_mesh()
+        .disable_y_mesh()
+        .y_labels(rows.len())
+        .y_label_formatter(&name)
+        .x_desc("median, with the least and the most of the rounds; | is the target")
+        .draw()?;
+    for (place, row) in (0..).zip(rows) {
+        let Some(ratio) = row.ratio else { continue };
+        let colour = match row.verdict {
+            Some(Verdict::Reached) => GOOD,
+            Some(Verdict::Missed) => BAD,
+            None => PLAIN,
+        };
+        let (from, to) = (SegmentValue::Exact(place), SegmentValue::Exact(place + 1));
+        let mut bar = Rectangle::new([(0.0, from), (ratio.median, to)], colour.mix(0.7).filled());
+        bar.set_margin(7, 7, 0, 0);
+        let middle = SegmentValue::CenterOf(place);
+        let whisker =
+            PathElement::new([(ratio.least, middle.clone()), (ratio.most, middle)], BLACK.stroke_width(2));
+        chart.draw_series([bar])?;
+        chart.draw_series([whisker])?;
+        if row.target.is_some() {
+            let at = target(row);
+            let edges = [(at, SegmentValue::Exact(place)), (at, SegmentValue::Exact(place + 1))];
+            chart.draw_series([PathElement::new(edges, BLACK.stroke_width(3))])?;
+        }
+    }
+    root.present()?;
+    Ok(())
+}

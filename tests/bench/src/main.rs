@@ -1,0 +1,87 @@
+//! How fast the library is, beside what this machine, this database and this client can do at all: README.md.
+//!
+//! [`arguments`] → [`server`] → [`measure`], each measure a module → [`report`] and [`charts`]. No number is compared with
+//! one of another round.
+
+mod arguments;
+mod broker;
+mod charts;
+mod emulator;
+mod event;
+mod floors;
+mod machine;
+mod measure;
+mod report;
+mod server;
+mod statistics;
+
+use std::process::ExitCode;
+
+use distributed_events::shutdown_signal;
+
+use self::arguments::{Arguments, Asked};
+use self::machine::Machine;
+use self::measure::Bench;
+use self::report::Report;
+use self::server::Server;
+
+/// What can go wrong is told to a person and to nobody else.
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let asked = match Asked::read(std::env::args().skip(1)) {
+        Ok(asked) => asked,
+        Err(text) => {
+            eprintln!("bench: {text}; see --help");
+            return ExitCode::from(2);
+        }
+    };
+    let ran = match asked {
+        Asked::Text(text) => {
+            print!("{text}");
+            Ok(())
+        }
+        Asked::Drain(url, rows) => measure::memory::drain(&url, rows).await,
+        Asked::Emulate(topic, subscription) => emulator::emulate(&topic, &subscription).await,
+        Asked::Run(arguments) => tokio::select! {
+            ran = run(arguments) => ran,
+            // Dropped here and not by the signal, the servers end with the measurement.
+            () = shutdown_signal() => Err("stopped by a signal".into()),
+        },
+    };
+    match ran {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<()> {
+    let folder = server::folder(arguments.folder.as_deref())?;
+    let mut machine = Machine::this(folder.path());
+    let server = Server::postgres(folder.path(), &mut machine).await?;
+    let words: Vec<_> = std::env::args().skip(1).collect();
+    let command = format!("cargo run --release -p bench -- {}", words.join(" "));
+    let report = Report::new(command, machine);
+    let mut bench = Bench::new(server, folder.path(), arguments.quick, arguments.rounds, report);
+    bench.floors("before").await?;
+    for name in &arguments.only {
+        bench.measure(name).await;
+        // What is there is kept, whatever becomes of the rest.
+        if let Some(file) = &arguments.json {
+            bench.report.write(file)?;
+        }
+    }
+    bench.floors("after").await?;
+    bench.report.end();
+    if let Some(file) = &arguments.json {
+        bench.report.write(file)?;
+    }
+    if let Some(folder) = &arguments.charts {
+        charts::draw(bench.report.rows(), folder)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! What an event adds to a transaction, beside the same transaction without it.
+
+use std::time::{Duration, Instant};
+
+use distributed_events::DistributedEvent;
+use sqlx::PgPool;
+use tokio::task::JoinSet;
+
+use super::{Bench, interleaved};
+use crate::Result;
+use crate::event::OrderPlaced;
+use crate::floors::{INSERT, NOTE};
+use crate::report::Row;
+use crate::statistics::Target;
+
+pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
+    let window = Duration::from_millis(if bench.quick { 700 } else { 3000 });
+    // Shorter rounds, and more of them: what disturbs a disk comes and goes within seconds.
+    for events in [1, 10] {
+        for clients in [1, 8, 32] {
+            let rounds = if clients == 8 { bench.rounds * 2 } else { bench.rounds };
+            let cell = bench.server.fresh().await?;
+            let pool = cell.pool(clients).await?;
+            // Connections, statements and pages that come first are not what is measured.
+            transactions(&pool, clients, events, window / 4).await?;
+            let subject = async || transactions(&pool, clients, events, window).await;
+            let floor = async || transactions(&pool, clients, 0, window).await;
+            let pairs = interleaved(rounds, subject, floor).await?;
+            let case = format!("{events} event{}, {clients} connections", if events == 1 { "" } else { "s" });
+            let floor = "one business row, no event";
+            let scaled = bench.quick.then(|| "0.7 s a round instead of 3".to_owned());
+            let row = Row::compared("publish", case, "transactions/s", &pairs, floor).scaled(scaled);
+            let least = if events == 1 { 0.85 } else { 0.60 };
+            bench.report.row(if clients == 8 { row.target(Target::AtLeast(least)) } else { row });
+            pool.close().await;
+            cell.drop().await?;
+        }
+    }
+    Ok(())
+}
+
+/// Transactions in a second: one business row and so many events, by so many clients.
+async fn transactions(pool: &PgPool, clients: u32, events: i64, window: Duration) -> Result<f64> {
+    let begun = Instant::now();
+    let mut tasks = JoinSet::new();
+    for client in 0..clients {
+        let pool = pool.clone();
+        tasks.spawn(async move {
+            let events = OrderPlaced::several(events);
+            let mut count = 0_u32;
+            while begun.elapsed() < window {
+                let mut tx = pool.begin().await?;
+                sqlx::query(INSERT).bind(i64::from(client)).bind(NOTE).execute(&mut *tx).await?;
+                match events.as_slice() {
+                    [] => {}
+                    [event] => drop(event.publish(&mut tx).await?),
+                    events => drop(OrderPlaced::publish_all(&mut tx, events).await?),
+                }
+                tx.commit().await?;
+                count += 1;
+            }
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(count)
+        });
+    }
+    let mut count = 0;
+    while let Some(ended) = tasks.join_next().await {
+        count += ended??;
+    }
+    Ok(f64::from(count) / begun.elapsed().as_secs_f64())
+}
