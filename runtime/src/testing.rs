@@ -7,7 +7,7 @@ mod link;
 #[cfg(feature = "sqlite")]
 mod namespace;
 #[cfg(feature = "sqlite")]
-mod simulate;
+mod seeds;
 #[cfg(feature = "sqlite")]
 mod still;
 #[cfg(feature = "sqlite")]
@@ -15,6 +15,6 @@ mod world;
 
 pub use crate::chance::seeded::Seeded;
 #[cfg(feature = "sqlite")]
-pub use simulate::simulate;
+pub use seeds::simulate;
 #[cfg(feature = "sqlite")]
 pub use world::{SimulationError, World};
