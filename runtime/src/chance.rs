@@ -55,6 +55,8 @@ pub(crate) mod seeded {
     /// ```
     #[derive(Debug)]
     pub struct Seeded {
+        /// What was there before: one may stand within another.
+        before: Option<(u64, u64)>,
         /// Belongs to its thread.
         _stays: PhantomData<*const ()>,
     }
@@ -63,14 +65,13 @@ pub(crate) mod seeded {
         /// By this seed, from now on.
         #[must_use]
         pub fn by(seed: u64) -> Self {
-            STATE.set(Some((seed, 0)));
-            Self { _stays: PhantomData }
+            Self { before: STATE.replace(Some((seed, 0))), _stays: PhantomData }
         }
     }
 
     impl Drop for Seeded {
         fn drop(&mut self) {
-            STATE.set(None);
+            STATE.set(self.before);
         }
     }
 

@@ -74,7 +74,7 @@
 //! | `service-bus-http` | no | `ServiceBusHttp`, the same over HTTPS |
 //! | `entra` | no | the same with an identity of Microsoft Entra ID |
 //! | `cli` | no | the binary `distributed-events`: operates the tables of any application, and relays them |
-//! | `testing` | no | what tests need: with `sqlite`, simulated troubles for your own handlers; random numbers, ids and hints by a seed |
+//! | `testing` | no | what tests need: with `sqlite`, a bus in simulated time and simulated troubles for your own handlers; random numbers, ids and hints by a seed |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 // Words that everything shares: pure, no rows, no loops.

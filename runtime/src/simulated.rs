@@ -38,6 +38,10 @@ mod nothing {
             Self
         }
 
+        pub(crate) const fn cautious(&self) -> Option<&'static tokio::sync::RwLock<()>> {
+            None
+        }
+
         pub(crate) async fn handling(&self) {}
 
         pub(crate) async fn turn(&self, _writes: bool) -> Result<Turn, sqlx::Error> {
@@ -46,6 +50,10 @@ mod nothing {
     }
 
     impl Turn {
+        pub(crate) const fn is_simulated(&self) -> bool {
+            false
+        }
+
         pub(crate) fn say(&self, _text: impl FnOnce() -> String) {}
 
         pub(crate) async fn handled(&self) {}

@@ -65,7 +65,7 @@ impl<H> Watermark<H> {
             && self.candidate.as_ref().is_none_or(is_free)
     }
 
-    /// A read has found these numbers, in their order, none of which will be forgotten.
+    /// A read has found these numbers, in their order, none of which will be forgotten for longer than to the next sweep.
     pub(crate) fn saw(&mut self, seqs: impl Iterator<Item = i64>) {
         for seq in seqs {
             if seq == self.run.1 + 1 {

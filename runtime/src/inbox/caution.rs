@@ -5,22 +5,11 @@ use std::collections::HashSet;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::shutdown::Shutdown;
+use crate::simulated::Life;
 use crate::storage::InboxRow;
 
 /// One for the process, since it dies as a whole, whichever of its subscriptions it dies of.
 static TURNS: RwLock<()> = RwLock::const_new(());
-
-/// That of the process; a simulation has one of its own, on its thread.
-fn turns() -> &'static RwLock<()> {
-    #[cfg(all(feature = "testing", feature = "sqlite"))]
-    if crate::simulated::now().is_some() {
-        thread_local! {
-            static SIMULATED: &'static RwLock<()> = Box::leak(Box::new(RwLock::const_new(())));
-        }
-        return SIMULATED.with(|turns| *turns);
-    }
-    &TURNS
-}
 
 /// The right to run a row whose attempt is written before its handler.
 #[derive(Debug)]
@@ -37,12 +26,18 @@ impl Turn {
     ///
     /// A process that dies has counted an attempt of each row that ran just then. So a row that has an attempt, which
     /// may be one of those, runs alone: only what kills the process again and again uses all of them up.
-    pub(super) async fn wait(row: &InboxRow, max_attempts: u32, stop: &Shutdown) -> Option<Self> {
+    pub(super) async fn wait(
+        life: &Life,
+        row: &InboxRow,
+        max_attempts: u32,
+        stop: &Shutdown,
+    ) -> Option<Self> {
+        let turns = life.cautious().unwrap_or(&TURNS);
         let mut stop = stop.clone();
         if row.attempts == 0 && max_attempts > 1 {
-            return stop.or_stop(turns().read()).await.map(Self::Beside);
+            return stop.or_stop(turns.read()).await.map(Self::Beside);
         }
-        stop.or_stop(turns().write()).await.map(Self::Alone)
+        stop.or_stop(turns.write()).await.map(Self::Alone)
     }
 }
 

@@ -53,8 +53,9 @@ pub(crate) async fn run<DB: Storage>(
     // Unless everything went well; also when this future is dropped.
     conn.close_unless_kept();
     // A timeout of the connection's own would outlive a handler that is dropped, where the connection can't be closed.
-    let allowed = if conn.can_close() { work.timeout } else { Duration::MAX };
+    // Nor does one in real time go with a simulation's.
     let simulated = conn.simulated();
+    let allowed = if conn.can_close() && !simulated.is_simulated() { work.timeout } else { Duration::MAX };
     let ran = run_on(&mut *conn, work, allowed, &simulated).await?;
     match ran {
         Ran::Committed | Ran::Stale | Ran::Held => conn.keep(),

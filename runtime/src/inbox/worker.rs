@@ -242,7 +242,7 @@ impl<DB: Storage> Core<DB> {
             let reason = format!("the process ended {} times while handling it", row.attempts);
             return self.end_dead(shard, row, &reason, Verdict::Dead, 0).await;
         }
-        let turn = if cautious { Turn::wait(row, most, stop).await } else { None };
+        let turn = if cautious { Turn::wait(self.connections.life(), row, most, stop).await } else { None };
         if cautious && (turn.is_none() || !shard.lease.is_good(Instant::now())) {
             return Ok(Step::Reread);
         }

@@ -5,9 +5,6 @@ use std::marker::PhantomData;
 
 use tokio::time::Instant;
 
-/// In the year 2027: a time that no real clock of a test shows.
-const BEGINNING: i64 = 1_800_000_000_000;
-
 thread_local! {
     static CLOCK: Cell<Option<(Instant, i64)>> = const { Cell::new(None) };
 }
@@ -20,8 +17,10 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
+    /// Begins with the real time, so that a handler that asks its own clock is not years apart.
     pub(crate) fn start() -> Self {
-        CLOCK.set(Some((Instant::now(), BEGINNING)));
+        let real = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        CLOCK.set(Some((Instant::now(), i64::try_from(real.as_millis()).unwrap_or_default())));
         Self { _stays: PhantomData }
     }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::RwLock;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -67,6 +68,8 @@ pub(crate) struct Process {
     database_away_until: Mutex<Option<Instant>>,
     calls: Mutex<BTreeMap<&'static str, u64>>,
     bus: Mutex<Option<AbortHandle>>,
+    /// As long as the program, as that of a real process.
+    cautious: &'static RwLock<()>,
 }
 
 impl Process {
@@ -80,6 +83,7 @@ impl Process {
             database_away_until: Mutex::default(),
             calls: Mutex::default(),
             bus: Mutex::default(),
+            cautious: Box::leak(Box::new(RwLock::const_new(()))),
         })
     }
 
@@ -188,10 +192,20 @@ impl Life {
 
     /// Builds something that belongs to it.
     pub(crate) fn building<T>(self, build: impl FnOnce() -> T) -> T {
+        struct Built;
+        impl Drop for Built {
+            fn drop(&mut self) {
+                CURRENT.take();
+            }
+        }
         CURRENT.set(self);
-        let built = build();
-        CURRENT.take();
-        built
+        let _built = Built;
+        build()
+    }
+
+    /// Who may run beside whom in it, where it is simulated (rule 11).
+    pub(crate) fn cautious(&self) -> Option<&'static RwLock<()>> {
+        self.process.as_ref().map(|process| process.cautious)
     }
 
     /// It has decided to handle an event, and may be held up before it does: for longer than its lease, even.

@@ -65,6 +65,10 @@ impl Turn {
         }
     }
 
+    pub(crate) const fn is_simulated(&self) -> bool {
+        self.holding.is_some()
+    }
+
     pub(crate) fn say(&self, text: impl FnOnce() -> String) {
         if let Some(holding) = &self.holding {
             holding.process.say(text);

@@ -64,14 +64,15 @@ impl Namespace {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes an event; returns to how many subscriptions it went.
-    pub(super) fn take(&self, topic: &str, event: &Envelope) -> usize {
+    /// Takes an event, of whatever topic where none is given; returns to how many subscriptions it went.
+    pub(super) fn take(&self, topic: Option<&str>, event: &Envelope) -> usize {
         let mut state = self.state();
         state.sequence += 1;
         let message = message(event, state.sequence);
         let takes = |queue: &&mut Queue| {
             let takes = &queue.takes;
-            takes.topic == topic && (takes.everything || takes.events.contains(&event.name))
+            topic.is_none_or(|topic| takes.topic == topic)
+                && (takes.everything || takes.events.contains(&event.name))
         };
         let taking = state.queues.values_mut().filter(takes);
         taking
@@ -223,7 +224,7 @@ impl SimulatedBroker {
         }
         for _ in 0..times {
             for event in events {
-                self.namespace.take(topic, event);
+                self.namespace.take(Some(topic), event);
             }
         }
         if troubled && draw.happens(3) {

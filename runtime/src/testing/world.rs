@@ -9,24 +9,19 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{Sqlite, SqlitePool};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 use super::namespace::{Namespace, SimulatedBroker};
 use super::still::Still;
-use crate::admin;
 use crate::bus::builder::BusBuilder;
 use crate::bus::{BusError, EventBus};
 use crate::chance::seeded::Numbers;
 use crate::event::{self, DecodeError, DistributedEvent};
 use crate::inbox::settings::InboxSettings;
 use crate::outbox::publish::{PublishError, PublishOptions};
-use crate::outbox::relay::DEFAULT_TOPIC;
 use crate::outbox::settings::OutboxSettings;
-use crate::simulated::{self, Clock, Held, Life, Process, Shared};
-use crate::storage::StorageError;
+use crate::simulated::{self, Clock, Life, Process, Shared};
+use crate::storage::{Storage, StorageError};
 
-/// How long a world may take to become quiet, in simulated time.
-const PATIENCE: Duration = Duration::from_secs(1_200);
 /// How often an idle loop looks, unless the service says otherwise.
 const POLL: Duration = Duration::from_secs(2);
 /// Instances of each service.
@@ -40,27 +35,27 @@ type Register = dyn Fn(BusBuilder<Sqlite>) -> BusBuilder<Sqlite>;
 /// is when everything happens.
 pub struct World {
     seed: u64,
-    numbers: Numbers,
-    shared: Arc<Shared>,
-    namespace: Arc<Namespace>,
-    clock: Clock,
-    services: Vec<Service>,
+    pub(super) numbers: Numbers,
+    pub(super) shared: Arc<Shared>,
+    pub(super) namespace: Arc<Namespace>,
+    pub(super) clock: Clock,
+    pub(super) services: Vec<Service>,
     folder: PathBuf,
     lives: u64,
     /// While the scenario has the turn.
     turn: Option<Still>,
 }
 
-struct Service {
-    name: String,
-    pool: SqlitePool,
+pub(super) struct Service {
+    pub(super) name: String,
+    pub(super) pool: SqlitePool,
     writing: Arc<tokio::sync::Mutex<()>>,
     register: Box<Register>,
-    instances: Vec<Option<Running>>,
+    pub(super) instances: Vec<Option<Running>>,
 }
 
-struct Running {
-    process: Arc<Process>,
+pub(super) struct Running {
+    pub(super) process: Arc<Process>,
     bus: JoinHandle<()>,
     stop: oneshot::Sender<()>,
 }
@@ -78,24 +73,25 @@ pub enum SimulationError {
     /// A bus can't be built: the text says why.
     #[error(transparent)]
     Bus(#[from] BusError),
+    /// The pool's database lives in memory, where one connection is all there is: take one of [`World::database`].
+    #[error("a database in memory can't be simulated: take the pool from `World::database`")]
+    InMemory,
     /// The event can't be published: the text says why.
     #[error(transparent)]
     Publish(#[from] PublishError),
-    /// No service of the world takes the event: register its handler before.
+    /// No service of the world takes the event: register its handler before, and see that it names the same topic.
     #[error(
-        "no service of this world takes {event} on topic {topic}: register its handler before publishing it"
+        "no service of this world takes {event}: register its handler, on its topic, before publishing it"
     )]
     NobodyTakes {
         /// The event's name.
         event: &'static str,
-        /// Its topic.
-        topic: String,
     },
     /// A published event is not what its type says.
     #[error(transparent)]
     Decode(#[from] DecodeError),
     /// Long after the last trouble something is still not done: most often a handler that goes on failing without its retries
-    /// ending, or one that waits for something that nobody does.
+    /// ending, an event that is published again and again, or a delay that is longer than `settle` waits.
     #[error("the world has not become quiet: {0}")]
     Unsettled(String),
 }
@@ -154,14 +150,33 @@ impl World {
         pool: &SqlitePool,
         register: impl Fn(BusBuilder<Sqlite>) -> BusBuilder<Sqlite> + 'static,
     ) -> Result<(), SimulationError> {
+        self.add(pool, INSTANCES, register)
+    }
+
+    /// Adds a service of so many instances.
+    pub(super) fn add(
+        &mut self,
+        pool: &SqlitePool,
+        instances: usize,
+        register: impl Fn(BusBuilder<Sqlite>) -> BusBuilder<Sqlite> + 'static,
+    ) -> Result<(), SimulationError> {
+        if Sqlite::is_ephemeral(pool) {
+            return Err(SimulationError::InMemory);
+        }
+        // One at a time writes to a database, whichever service it belongs to.
+        let identity = Sqlite::identity(pool);
+        let mut others = self.services.iter();
+        let writing =
+            others.find(|other| Sqlite::identity(&other.pool) == identity).map(|other| &other.writing);
+        let writing = writing.map(Arc::clone).unwrap_or_default();
         let options = pool.connect_options();
         let name = options.get_filename().file_stem().map(|stem| stem.to_string_lossy().into_owned());
         self.services.push(Service {
             name: name.unwrap_or_default(),
             pool: pool.clone(),
-            writing: Arc::default(),
+            writing,
             register: Box::new(register),
-            instances: (0..INSTANCES).map(|_| None).collect(),
+            instances: (0..instances).map(|_| None).collect(),
         });
         // Its subscriptions are there from now on, as they are at a broker.
         let at = self.services.len() - 1;
@@ -175,10 +190,10 @@ impl World {
     /// # Errors
     /// When it can't travel, or when no service takes it.
     pub fn publish<E: DistributedEvent>(&mut self, event: &E) -> Result<(), SimulationError> {
-        let topic = E::TOPIC.unwrap_or(DEFAULT_TOPIC);
         let event = event::prepare(event, PublishOptions::default())?;
-        if self.namespace.take(topic, &event.envelope) == 0 {
-            return Err(SimulationError::NobodyTakes { event: E::NAME, topic: topic.to_owned() });
+        // Without a topic it travels by the default topic of its publisher, which is whatever its receivers take it for.
+        if self.namespace.take(E::TOPIC, &event.envelope) == 0 {
+            return Err(SimulationError::NobodyTakes { event: E::NAME });
         }
         Ok(())
     }
@@ -210,13 +225,25 @@ impl World {
     /// # Errors
     /// When that takes more than twenty simulated minutes.
     pub async fn settle(&mut self) -> Result<(), SimulationError> {
-        self.turn = None;
-        let settled = simulated::task(self.run()).await;
-        self.turn = Some(Still::take(&self.shared.turn).await);
-        settled
+        self.let_run(async |world| world.trouble_all().await).await
     }
 
-    fn build(&mut self, at: usize, instance: usize) -> Result<(EventBus<Sqlite>, Arc<Process>), BusError> {
+    /// Gives the turn up for as long as something runs.
+    pub(super) async fn let_run(
+        &mut self,
+        run: impl AsyncFnOnce(&mut Self) -> Result<(), SimulationError>,
+    ) -> Result<(), SimulationError> {
+        self.turn = None;
+        let ran = simulated::task(run(self)).await;
+        self.turn = Some(Still::take(&self.shared.turn).await);
+        ran
+    }
+
+    pub(super) fn build(
+        &mut self,
+        at: usize,
+        instance: usize,
+    ) -> Result<(EventBus<Sqlite>, Arc<Process>), BusError> {
         let service = &self.services[at];
         let name = format!("{}-{instance}.{}", service.name, self.lives);
         self.lives += 1;
@@ -235,7 +262,7 @@ impl World {
     }
 
     /// Starts what does not run: what was killed, and what gave up because its database was away for too long.
-    fn start_missing(&mut self) -> Result<(), SimulationError> {
+    pub(super) fn start_missing(&mut self) -> Result<(), SimulationError> {
         for (at, instance) in self.places() {
             let running = self.services[at].instances[instance].as_ref();
             if running.is_none_or(|running| running.bus.is_finished()) {
@@ -258,78 +285,15 @@ impl World {
         Ok(())
     }
 
-    fn places(&self) -> Vec<(usize, usize)> {
-        let all = (0..self.services.len()).flat_map(|at| (0..INSTANCES).map(move |instance| (at, instance)));
-        all.collect()
-    }
-
-    async fn run(&mut self) -> Result<(), SimulationError> {
-        self.shared.trouble(true);
-        self.start_missing()?;
-        let places = self.places();
-        let (start, length) = (Instant::now(), 10_000 + self.numbers.below(40_000));
-        let end = start + Duration::from_millis(length);
-        let numbers = &mut self.numbers;
-        self.namespace.spread(|| start + Duration::from_millis(numbers.below(length)));
-        while Instant::now() < end && !places.is_empty() {
-            tokio::time::sleep(Duration::from_millis(self.numbers.below(4_000))).await;
-            let count = self.numbers.below(places.len() as u64);
-            let (at, instance) = places[usize::try_from(count).unwrap_or_default()];
-            self.trouble(at, instance).await;
-            if self.numbers.happens(30) {
-                self.start_missing()?;
-            }
-        }
-        self.shared.trouble(false);
-        self.shared.say("world", "no more troubles");
-        let give_up = Instant::now() + PATIENCE;
-        let mut open = self.open().await?;
-        while !open.is_empty() && Instant::now() < give_up {
-            self.start_missing()?;
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            open = self.open().await?;
-        }
-        self.shared.say("world", "everybody is asked to stop");
-        for (at, instance) in places {
-            self.stop(at, instance).await;
-        }
-        if open.is_empty() { Ok(()) } else { Err(SimulationError::Unsettled(open.join(", "))) }
-    }
-
-    async fn trouble(&mut self, at: usize, instance: usize) {
-        let kind = self.numbers.below(100);
-        let is_long = self.numbers.happens(30);
-        let mut time = |most: u64| Duration::from_millis(50 + self.numbers.below(most));
-        let running = self.services[at].instances[instance].as_ref();
-        let process =
-            running.map(|running| Arc::clone(&running.process)).filter(|process| !process.is_dead());
-        match (kind, process) {
-            (0..25, Some(process)) => process.kill("from outside"),
-            // Longer than a lease, now and then.
-            (25..40, Some(process)) => process.freeze(time(if is_long { 60_000 } else { 8_000 })),
-            (40..50, Some(_)) => self.stop(at, instance).await,
-            (50..65, Some(process)) => process.lose_database(time(5_000)),
-            (65..75, _) => {
-                let time = time(8_000);
-                self.shared.say("broker", &format!("is away for {time:?}"));
-                self.namespace.go_away(time);
-            }
-            (75..90, _) => {
-                self.shared.say("broker", "all links are cut");
-                self.namespace.cut();
-            }
-            (90..95, _) => {
-                let most = if is_long { 60_000 } else { 20_000 };
-                let by = i64::try_from(self.numbers.below(most)).unwrap_or_default() - 10_000;
-                self.shared.say("clock", &format!("jumps by {by} ms"));
-                self.clock.jump(by);
-            }
-            _ => {}
-        }
+    pub(super) fn places(&self) -> Vec<(usize, usize)> {
+        let services = self.services.iter().enumerate();
+        services
+            .flat_map(|(at, service)| (0..service.instances.len()).map(move |instance| (at, instance)))
+            .collect()
     }
 
     /// Asks it to stop, as a deployment does, and waits until it has.
-    async fn stop(&mut self, at: usize, instance: usize) {
+    pub(super) async fn stop(&mut self, at: usize, instance: usize) {
         if let Some(running) = self.services[at].instances[instance].take() {
             running.process.say(|| "is asked to stop".to_owned());
             let _told = running.stop.send(());
@@ -337,29 +301,11 @@ impl World {
         }
     }
 
-    /// What is not done yet.
-    async fn open(&self) -> Result<Vec<String>, SimulationError> {
-        let turn = Held::new(Arc::clone(&self.shared.turn).lock_owned().await);
-        let mut open = Vec::new();
-        let mut add = |count: u64, what: String| {
-            if count > 0 {
-                open.push(format!("{count} {what}"));
-            }
-        };
-        add(self.namespace.waiting() as u64, "messages at the broker".to_owned());
-        for service in &self.services {
-            for (lane, counts) in admin::count_outbox(&service.pool).await?.lanes {
-                add(counts.pending, format!("events in the outbox of {}, lane {lane}", service.name));
-            }
-            for (subscription, counts) in admin::count_inbox(&service.pool).await?.subscriptions {
-                add(
-                    counts.pending,
-                    format!("events in the inbox of {}, subscription {subscription}", service.name),
-                );
-            }
+    pub(super) async fn stop_all(&mut self) {
+        self.shared.say("world", "everybody is asked to stop");
+        for (at, instance) in self.places() {
+            self.stop(at, instance).await;
         }
-        drop(turn);
-        Ok(open)
     }
 }
 

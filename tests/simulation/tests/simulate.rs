@@ -222,6 +222,30 @@ fn an_event_that_nobody_takes_is_refused() {
     });
 }
 
+#[test]
+fn two_services_may_share_a_database() {
+    simulate(0..3, async |world| {
+        let pool = database(world, "shop").await?;
+        world.service(&pool, |bus| bus.handlers(handlers![charge]))?;
+        world.service(&pool, |bus| bus.handlers(handlers![note]))?;
+        place_orders(world)?;
+        world.settle().await?;
+        let entries: i64 = sqlx::query_scalar("SELECT count(*) FROM entries").fetch_one(&pool).await?;
+        assert_eq!(entries, 2 * ORDERS);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_database_in_memory_is_refused() {
+    simulate([1], async |world| {
+        let pool = SqlitePool::connect_lazy("sqlite::memory:")?;
+        let error = world.service(&pool, |bus| bus.handler::<charge>()).unwrap_err();
+        assert!(error.to_string().contains("World::database"), "{error}");
+        Ok(())
+    });
+}
+
 /// Each protection is left out, and the scenario above finds the damage, and says by which seed.
 #[test]
 fn what_a_missing_protection_does_is_found() {

@@ -106,10 +106,10 @@ pub(super) const PURGE_INBOX: &str = concat!(
 );
 
 pub(super) async fn count_outbox(conn: &mut SqliteConnection) -> Result<OutboxCounts, StorageError> {
-    let rows = sqlx::query(COUNT_OUTBOX).fetch_all(&mut *conn).await?;
+    let rows = super::query(COUNT_OUTBOX).fetch_all(&mut *conn).await?;
     let lanes = counts(&rows, "outbox")?;
     let mut owed = BTreeMap::new();
-    for row in &sqlx::query(COUNT_OWED).fetch_all(conn).await? {
+    for row in &super::query(COUNT_OWED).fetch_all(conn).await? {
         let row = Reader::new(row, "distributed_events_owed");
         owed.insert(row.get("subscription")?, unsigned(row.get("owed")?));
     }
@@ -117,7 +117,7 @@ pub(super) async fn count_outbox(conn: &mut SqliteConnection) -> Result<OutboxCo
 }
 
 pub(super) async fn count_inbox(conn: &mut SqliteConnection) -> Result<InboxCounts, StorageError> {
-    let rows = sqlx::query(COUNT_INBOX).fetch_all(conn).await?;
+    let rows = super::query(COUNT_INBOX).fetch_all(conn).await?;
     Ok(InboxCounts { subscriptions: counts(&rows, "inbox")? })
 }
 
@@ -146,7 +146,7 @@ pub(super) async fn dead_rows(
         Table::Outbox => (DEAD_OUTBOX, "outbox"),
         Table::Inbox => (DEAD_INBOX, "inbox"),
     };
-    let rows = sqlx::query(sql)
+    let rows = super::query(sql)
         .bind(filter.after)
         .bind(filter.owner.as_deref())
         .bind(filter.event.as_deref())
@@ -166,7 +166,7 @@ pub(super) async fn requeue(
         Table::Outbox => REQUEUE_OUTBOX,
         Table::Inbox => REQUEUE_INBOX,
     };
-    Ok(sqlx::query(sql).bind(json_numbers(seqs)).bind(millis(delay)).execute(conn).await?.rows_affected())
+    Ok(super::query(sql).bind(json_numbers(seqs)).bind(millis(delay)).execute(conn).await?.rows_affected())
 }
 
 pub(super) async fn resend(
@@ -174,7 +174,7 @@ pub(super) async fn resend(
     within: Duration,
     event: Option<&str>,
 ) -> Result<u64, StorageError> {
-    Ok(sqlx::query(RESEND).bind(millis(within)).bind(event).execute(conn).await?.rows_affected())
+    Ok(super::query(RESEND).bind(millis(within)).bind(event).execute(conn).await?.rows_affected())
 }
 
 pub(super) async fn discard(
@@ -186,7 +186,7 @@ pub(super) async fn discard(
         Table::Outbox => DISCARD_OUTBOX,
         Table::Inbox => DISCARD_INBOX,
     };
-    Ok(sqlx::query(sql).bind(json_numbers(seqs)).execute(conn).await?.rows_affected())
+    Ok(super::query(sql).bind(json_numbers(seqs)).execute(conn).await?.rows_affected())
 }
 
 pub(super) async fn purge(conn: &mut SqliteConnection, retention: &Retention) -> Result<u64, StorageError> {

@@ -159,7 +159,7 @@ async fn list(
 ) -> Result<Vec<RowSummary>, StorageError> {
     let Some(sql) = list_sql(table, filter.state) else { return Ok(Vec::new()) };
     let start = start_of(filter);
-    let rows = sqlx::query(sql)
+    let rows = super::query(sql)
         .bind(filter.owner.as_deref())
         .bind(filter.event.as_deref())
         .bind(filter.session.as_deref())
@@ -186,7 +186,7 @@ async fn detail(
         Table::Outbox => OUTBOX_ROW,
         Table::Inbox => INBOX_ROW,
     };
-    let row = sqlx::query(sql).bind(id_bytes(id)).bind(subscription).fetch_optional(conn).await?;
+    let row = super::query(sql).bind(id_bytes(id)).bind(subscription).fetch_optional(conn).await?;
     row.as_ref().map(|row| operator_rows::detail(row, table)).transpose()
 }
 
@@ -219,7 +219,7 @@ async fn throughput(
         Table::Outbox => (OUTBOX_THROUGHPUT, "outbox"),
         Table::Inbox => (INBOX_THROUGHPUT, "inbox"),
     };
-    let row = sqlx::query(sql).bind(to_millis(since)).bind(to_millis(until)).fetch_one(conn).await?;
+    let row = super::query(sql).bind(to_millis(since)).bind(to_millis(until)).fetch_one(conn).await?;
     let row = Reader::new(&row, name);
     let lag = |column| row.get::<Option<i64>>(column).map(|lag: Option<i64>| lag.map(to_duration));
     Ok(Throughput {
@@ -230,7 +230,7 @@ async fn throughput(
 }
 
 async fn rows(conn: &mut SqliteConnection, sql: &'static str) -> Result<Vec<SqliteRow>, StorageError> {
-    Ok(sqlx::query(sql).fetch_all(conn).await?)
+    Ok(super::query(sql).fetch_all(conn).await?)
 }
 
 impl OperatorStorage for Sqlite {
@@ -239,7 +239,8 @@ impl OperatorStorage for Sqlite {
     }
 
     async fn clock(conn: &mut SqliteConnection) -> Result<SystemTime, StorageError> {
-        Ok(from_millis(sqlx::query_scalar(concat!("SELECT ", now!())).fetch_one(conn).await?))
+        let row = super::query(concat!("SELECT ", now!(), " AS now")).fetch_one(conn).await?;
+        Ok(from_millis(Reader::new(&row, "clock").get("now")?))
     }
 
     async fn list_rows(
@@ -299,13 +300,13 @@ impl OperatorStorage for Sqlite {
         until: SystemTime,
         event: Option<&str>,
     ) -> Result<u64, StorageError> {
-        let query = sqlx::query(RESEND_BETWEEN).bind(to_millis(since)).bind(to_millis(until)).bind(event);
+        let query = super::query(RESEND_BETWEEN).bind(to_millis(since)).bind(to_millis(until)).bind(event);
         let done = query.execute(&mut *conn).await;
         named(conn, done.map_err(StorageError::from)).await.map(|done| done.rows_affected())
     }
 
     async fn replay(conn: &mut SqliteConnection, seqs: &[i64]) -> Result<u64, StorageError> {
-        let done = sqlx::query(REPLAY).bind(json_numbers(seqs)).execute(&mut *conn).await;
+        let done = super::query(REPLAY).bind(json_numbers(seqs)).execute(&mut *conn).await;
         named(conn, done.map_err(StorageError::from)).await.map(|done| done.rows_affected())
     }
 }
