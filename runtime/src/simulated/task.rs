@@ -11,7 +11,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 /// How long, in real time, a future may do nothing before it is taken to wait for the simulated time.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 thread_local! {
     static AT_WORK: Cell<bool> = const { Cell::new(false) };

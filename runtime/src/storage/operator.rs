@@ -286,7 +286,12 @@ pub(crate) fn start_of(filter: &RowFilter) -> RowCursor {
         return cursor.clone();
     }
     match filter.state {
-        RowState::Settled => RowCursor { owner: String::new(), rank: LATEST, seq: i64::MAX },
+        RowState::Settled => {
+            let until =
+                filter.until.map(|until| until.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
+            let rank = until.and_then(|until| i64::try_from(until.as_millis()).ok()).unwrap_or(LATEST);
+            RowCursor { owner: String::new(), rank: rank.min(LATEST), seq: i64::MAX }
+        }
         _ => RowCursor { owner: filter.owner.clone().unwrap_or_default(), rank: -LATEST, seq: -1 },
     }
 }

@@ -11,14 +11,14 @@ use crate::admin;
 use crate::simulated::{self, Held};
 
 /// After so long without a change, what is left waits for its time.
-const UNCHANGED: Duration = Duration::from_secs(30);
+const UNCHANGED: Duration = Duration::from_secs(15);
 
 /// How often it is looked whether something has changed.
-const LOOK: Duration = Duration::from_millis(250);
+const LOOK: Duration = Duration::from_millis(500);
 /// How long, in simulated time, something may change without an end.
 const PATIENCE: Duration = Duration::from_secs(1_200);
 /// So often the clock leaps; what is not done then, such as an event that publishes itself again for the next day, never ends.
-const MOST_LEAPS: u32 = 200;
+const MOST_LEAPS: u32 = 50;
 
 /// When the next of what waits may be sent, or tried again.
 const NEXT_DUE: &str = "SELECT min(due) AS due FROM ( \

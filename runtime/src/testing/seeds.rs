@@ -21,7 +21,7 @@ const SHOWN: usize = 100;
 ///
 /// The seed alone decides what goes wrong and in which order things happen, so that a seed that fails does so again. The time
 /// is simulated: a minute of backoffs and lost leases takes a second or less. A handler that waits for tokio's time is waited
-/// for, at the cost of two real seconds each time. What else it waits for has to be there at once: for an answer over the net
+/// for, at the cost of three real seconds each time. What else it waits for has to be there at once: for an answer over the net
 /// simulated time doesn't wait, so give the handler something that stands for it. `SystemTime::now()` and SQLite's own clock
 /// stay real; the simulated one begins with them.
 ///

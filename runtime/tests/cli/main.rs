@@ -6,6 +6,7 @@ mod database;
 #[cfg(feature = "service-bus")]
 mod emulator;
 mod help;
+mod mistakes;
 mod operating;
 mod program;
 #[cfg(feature = "service-bus")]

@@ -133,17 +133,18 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.text.split(['?', '#']).next().unwrap_or_default();
-        let Some((scheme, rest)) = text.split_once("://").filter(|_| self.kind != Kind::Sqlite) else {
-            return f.write_str(text);
-        };
-        // A password may have an @ or a / that should have been escaped: the last @ ends it.
-        match rest.rsplit_once('@') {
-            Some((login, place)) => {
-                let user = login.split(':').next().unwrap_or_default();
-                write!(f, "{scheme}://{user}@{place}")
-            }
-            None => write!(f, "{scheme}://{rest}"),
+        if self.kind == Kind::Sqlite {
+            return f.write_str(self.text.split(['?', '#']).next().unwrap_or_default());
+        }
+        let (scheme, rest) = self.text.split_once(':').unwrap_or((&self.text, ""));
+        let rest = rest.trim_start_matches('/');
+        // A password may have anything in it that should have been escaped: the last @ ends it.
+        let (login, place) =
+            rest.rsplit_once('@').map_or((None, rest), |(login, place)| (Some(login), place));
+        let place = place.split(['?', '#']).next().unwrap_or_default();
+        match login {
+            Some(login) => write!(f, "{scheme}://{}@{place}", login.split(':').next().unwrap_or_default()),
+            None => write!(f, "{scheme}://{place}"),
         }
     }
 }
@@ -191,6 +192,9 @@ mod tests {
         let shown = |text: &str| DatabaseUrl::parse(text, "it").unwrap().to_string();
         assert_eq!(shown("postgres://shop:s3cret@db:5432/shop?password=x"), "postgres://shop@db:5432/shop");
         assert_eq!(shown("postgres://shop:p@ss/word@db/shop"), "postgres://shop@db/shop");
+        assert_eq!(shown("postgres://shop:pa?ss#word@db/shop"), "postgres://shop@db/shop");
+        assert_eq!(shown("postgres:shop:s3cret@db/shop"), "postgres://shop@db/shop");
+        assert_eq!(shown("postgresql:/shop:s3cret@db/shop"), "postgresql://shop@db/shop");
         assert_eq!(shown("postgresql://db/shop"), "postgresql://db/shop");
         assert_eq!(shown("sqlite:/tmp/a@b.db?mode=rwc"), "sqlite:/tmp/a@b.db");
         let error = DatabaseUrl::parse("Server=db;Password=s3cret", "--database-url").unwrap_err();

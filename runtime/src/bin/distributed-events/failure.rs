@@ -17,6 +17,9 @@ pub(crate) enum Failure {
     /// What was looked at is there, but not as it should be. Exit status 3.
     #[error("{0}")]
     Differs(String),
+    /// Nobody reads the output any more, as after `| head`. Exit status 0.
+    #[error("nobody reads the output")]
+    Unread,
     /// The relay stopped itself, as its configuration says it should. Exit status 4.
     #[error("{0}")]
     Stopped(String),
@@ -25,6 +28,7 @@ pub(crate) enum Failure {
 impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
+            Self::Unread => 0,
             Self::Failed(_) => 1,
             Self::Usage(_) => 2,
             Self::Differs(_) => 3,
@@ -45,9 +49,12 @@ impl From<StorageError> for Failure {
     }
 }
 
-/// What can't be written to the standard output: a pipe whose reader has gone, most often.
+/// What can't be written to the standard output.
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Self::Unread;
+        }
         Self::Failed(format!("the output can't be written: {error}"))
     }
 }

@@ -39,9 +39,10 @@ fn main() -> ExitCode {
     // A read of the standard input that nobody waits for any more must not keep the process.
     runtime.shutdown_background();
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read has seen enough.
+        Ok(()) | Err(failure::Failure::Unread) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {failure}");
+            output::note(&format!("error: {failure}"));
             failure.exit_code()
         }
     }

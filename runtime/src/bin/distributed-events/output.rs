@@ -46,9 +46,23 @@ pub(crate) fn table<const N: usize>(
 pub(crate) fn clean(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for letter in text.chars() {
-        if letter.is_control() { clean.extend(letter.escape_default()) } else { clean.push(letter) }
+        if letter.is_control() || turns(letter) {
+            clean.extend(letter.escape_default())
+        } else {
+            clean.push(letter)
+        }
     }
     clean
+}
+
+/// Whether a letter changes the direction in which others are shown, or ends their line.
+const fn turns(letter: char) -> bool {
+    matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
+}
+
+/// Says something beside what was asked for; where nobody reads it, nothing is lost.
+pub(crate) fn note(text: &str) {
+    let _unread = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// The beginning of a text, for a column.
@@ -86,6 +100,7 @@ mod tests {
     fn a_terminal_is_told_nothing() {
         assert_eq!(clean("a\x1b[31mb\nc\u{9b}d"), "a\\u{1b}[31mb\\nc\\u{9b}d");
         assert_eq!(clean("Größe ✓"), "Größe ✓");
+        assert_eq!(clean("a\u{202e}b"), "a\\u{202e}b");
     }
 
     #[test]

@@ -31,7 +31,7 @@ impl FromStr for When {
             return Ok(Self::Ago(ago));
         }
         humantime::parse_rfc3339_weak(text).map(Self::At).map_err(|_| {
-            "it is neither a time, such as 2026-11-28T07:30:00Z, nor how long ago, such as 90s, 15m, 2h or 7d"
+            "it is neither a time in UTC, such as 2026-11-28T07:30:00Z, nor how long ago, such as 90s, 15m, 2h or 7d"
                 .to_owned()
         })
     }
@@ -65,14 +65,34 @@ impl fmt::Display for Shown {
     }
 }
 
+/// A pause between two looks.
+pub(crate) fn interval(text: &str) -> Result<Duration, String> {
+    let pause = span(text)?;
+    if pause >= Duration::from_millis(100) { Ok(pause) } else { Err("it is shorter than 100ms".to_owned()) }
+}
+
+/// How much later rows may be due: no longer than a publisher may delay an event.
+pub(crate) fn delay(text: &str) -> Result<Duration, String> {
+    const MOST: Duration = Duration::from_secs(3_650 * 86_400);
+    span(text).and_then(
+        |delay| if delay <= MOST { Ok(delay) } else { Err("it is longer than ten years".to_owned()) },
+    )
+}
+
+/// Whether RFC 3339 has a text for it: something else may have written the row.
+fn is_shown(time: SystemTime) -> bool {
+    const YEAR_10000: Duration = Duration::from_secs(253_402_300_800);
+    time.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|since| since < YEAR_10000)
+}
+
 /// A time for people: UTC, whole seconds.
 pub(crate) fn time(time: SystemTime) -> String {
-    humantime::format_rfc3339_seconds(time).to_string()
+    if is_shown(time) { humantime::format_rfc3339_seconds(time).to_string() } else { format!("{time:?}") }
 }
 
 /// A time for scripts: UTC, milliseconds.
 pub(crate) fn exact(time: SystemTime) -> String {
-    humantime::format_rfc3339_millis(time).to_string()
+    if is_shown(time) { humantime::format_rfc3339_millis(time).to_string() } else { format!("{time:?}") }
 }
 
 #[cfg(test)]
@@ -87,6 +107,16 @@ mod tests {
         assert_eq!(at.before(now), SystemTime::UNIX_EPOCH + Duration::from_secs(86_400));
         assert!("yesterday".parse::<When>().unwrap_err().contains("15m"));
         assert_eq!("300000d".parse::<When>().unwrap().before(now), SystemTime::UNIX_EPOCH);
+    }
+
+    #[test]
+    fn no_time_of_a_row_is_too_strange_to_be_shown() {
+        let late = SystemTime::UNIX_EPOCH + Duration::from_secs(400_000_000_000);
+        let early = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
+        for strange in [late, early] {
+            assert!(!time(strange).is_empty() && !exact(strange).is_empty());
+        }
+        assert!(delay("10000y").is_err());
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub(crate) use rows::{
 pub(crate) use topology::Topology;
 
 use crate::database::Kind;
-use crate::when::span;
+use crate::when::{interval, span};
 
 /// Operates the outbox and inbox tables of any application: see what waits and why, mend it, relay it.
 #[derive(Debug, Parser)]
@@ -90,7 +90,7 @@ pub(crate) struct Status {
     #[arg(long)]
     pub(crate) watch: bool,
     /// How often.
-    #[arg(long, value_name = "SPAN", value_parser = span, default_value = "2s", requires = "watch")]
+    #[arg(long, value_name = "SPAN", value_parser = interval, default_value = "2s", requires = "watch")]
     pub(crate) interval: Duration,
 }
 

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 use distributed_events::EventId;
 
-use crate::when::{When, span};
+use crate::when::{When, delay, span};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum OutboxCommand {
@@ -39,16 +40,16 @@ pub(crate) enum InboxCommand {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Selection {
     /// Only events of this name.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) event: Option<String>,
     /// Only of this session.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) session: Option<String>,
     /// Only of this lane (outbox) or subscription (inbox).
-    #[arg(long, visible_aliases = ["lane", "subscription"], value_name = "NAME")]
+    #[arg(long, visible_aliases = ["lane", "subscription"], value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) of: Option<String>,
     /// Only rows whose last error has this text in it.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) error: Option<String>,
     /// Only rows written (sent, processed) since then: a time (2026-11-28T07:30:00Z), or how long ago (2h).
     #[arg(long, value_name = "WHEN")]
@@ -128,7 +129,7 @@ pub(crate) struct Requeue {
     #[command(flatten)]
     pub(crate) rows: Change,
     /// They are due so much later.
-    #[arg(long, value_name = "SPAN", value_parser = span, default_value = "0s")]
+    #[arg(long, value_name = "SPAN", value_parser = delay, default_value = "0s")]
     pub(crate) delay: Duration,
 }
 
@@ -140,10 +141,10 @@ pub(crate) struct Replay {
     #[arg(long, value_name = "NAME")]
     pub(crate) subscription: String,
     /// Only events of this name.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) event: Option<String>,
     /// Only of this session.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) session: Option<String>,
     /// Processed since then: a time (2026-11-28T07:30:00Z), or how long ago (2h).
     #[arg(long, value_name = "WHEN", required_unless_present = "ids")]
@@ -165,7 +166,7 @@ pub(crate) struct Resend {
     #[arg(long, value_name = "WHEN")]
     pub(crate) until: Option<When>,
     /// Only events of this name.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) event: Option<String>,
     /// How long receivers know what they have had: their `keep_keys`.
     #[arg(long, value_name = "SPAN", value_parser = span, default_value = "30d")]

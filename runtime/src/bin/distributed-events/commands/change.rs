@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use distributed_events::EventId;
 use distributed_events::admin::{self, RowState, Table};
 use distributed_events::storage::OperatorStorage;
+use distributed_events::{EventId, StorageError};
 use serde_json::json;
 use sqlx::Pool;
 
@@ -28,7 +28,13 @@ pub(super) async fn requeue<DB: OperatorStorage>(
     format: Format,
 ) -> Result<(), Failure> {
     let seqs = dead(pool, table, &arguments.rows).await?;
-    let order = "within their sessions they come after those that went on without them";
+    let order = match table {
+        Table::Outbox => {
+            "within their sessions they come after those that went on without them, and a topic with duplicate detection drops \
+             what it has taken under the same id within its window"
+        }
+        Table::Inbox => "within their sessions they come after those that went on without them",
+    };
     let question = format!("Requeue {}? {order}.", rows(seqs.len() as u64));
     if !seqs.is_empty() {
         confirm(&question, arguments.rows.yes)?;
@@ -36,7 +42,8 @@ pub(super) async fn requeue<DB: OperatorStorage>(
     let mut progress = Progress::new("requeued");
     let mut done = 0;
     for slice in seqs.chunks(SLICE) {
-        done += admin::requeue(pool, table, slice, arguments.delay).await?;
+        let changed = admin::requeue(pool, table, slice, arguments.delay).await;
+        done += changed.map_err(|error| so_far("requeued", done, seqs.len(), error))?;
         progress.at(done, Some((done, seqs.len() as u64)));
     }
     drop(progress);
@@ -60,7 +67,8 @@ pub(super) async fn discard<DB: OperatorStorage>(
     let mut progress = Progress::new("discarded");
     let mut done = 0;
     for slice in seqs.chunks(SLICE) {
-        done += admin::discard(pool, table, slice).await?;
+        let changed = admin::discard(pool, table, slice).await;
+        done += changed.map_err(|error| so_far("discarded", done, seqs.len(), error))?;
         progress.at(done, Some((done, seqs.len() as u64)));
     }
     drop(progress);
@@ -83,6 +91,10 @@ pub(super) async fn replay<DB: OperatorStorage>(
     let seqs = if arguments.ids.is_empty() {
         matching(pool, Table::Inbox, RowState::Settled, &selection).await?
     } else {
+        let alone = Selection { of: None, ..selection.clone() };
+        if !alone.is_empty() {
+            return Err(both());
+        }
         by_id(pool, Table::Inbox, "processed", &arguments.ids, &selection).await?
     };
     let question = format!(
@@ -96,15 +108,33 @@ pub(super) async fn replay<DB: OperatorStorage>(
     let mut progress = Progress::new("replayed");
     let mut done = 0;
     for slice in seqs.chunks(SLICE) {
-        done += admin::replay(pool, slice).await?;
+        let changed = admin::replay(pool, slice).await;
+        done += changed.map_err(|error| so_far("replayed", done, seqs.len(), error))?;
         progress.at(done, Some((done, seqs.len() as u64)));
     }
     drop(progress);
     let without = seqs.len() as u64 - done;
     if without > 0 {
-        eprintln!("{} had no body any more, or had changed meanwhile", rows(without));
+        output::note(&format!("{} had no body any more, or had changed meanwhile", rows(without)));
     }
     tell("replayed", done, format)
+}
+
+fn both() -> Failure {
+    Failure::Usage("say ids or filters, not both: ids name the rows already".to_owned())
+}
+
+/// What was done stays done when the rest fails, and has to be said.
+fn so_far(what: &str, done: u64, all: usize, error: StorageError) -> Failure {
+    if done == 0 {
+        return error.into();
+    }
+    Failure::Failed(format!(
+        "{what}: {} of {}, and then: {}; say it again for the rest",
+        rows(done),
+        rows(all as u64),
+        Failure::from(error)
+    ))
 }
 
 fn tell(what: &str, count: u64, format: Format) -> Result<(), Failure> {
@@ -122,7 +152,7 @@ async fn dead<DB: OperatorStorage>(
     if !arguments.ids.is_empty() {
         let alone = Selection { of: None, ..arguments.selection.clone() };
         if !alone.is_empty() {
-            return Err(Failure::Usage("say ids or filters, not both: ids name the rows already".to_owned()));
+            return Err(both());
         }
         return by_id(pool, table, "dead", &arguments.ids, &arguments.selection).await;
     }

@@ -12,6 +12,9 @@ use crate::failure::Failure;
 use crate::output::{self, Format, short};
 use crate::when::{exact, time};
 
+/// So long before 1970 that no mistaken clock shows it, and every database has a time for it.
+const LONG_AGO: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 /// How far back settled rows are looked for, where nothing is said.
 const RECENT: Duration = Duration::from_secs(3_600);
 
@@ -40,7 +43,7 @@ pub(super) async fn run<DB: OperatorStorage>(
         Format::People => {
             output::say(&lines(&rows, table))?;
             if let Some(next) = next {
-                eprintln!("there may be more: --after {next}");
+                output::note(&format!("there may be more: --after '{}'", output::clean(&next)));
             }
             Ok(())
         }
@@ -70,17 +73,21 @@ fn state_of(table: Table, wanted: Wanted) -> Result<RowState, Failure> {
 
 /// The filter of a selection, where it is this time by the database's clock.
 pub(super) fn filter(state: RowState, selection: &Selection, now: SystemTime) -> RowFilter {
+    let until = selection.until.map(|until| until.before(now));
     let since = match selection.since {
         Some(since) => since.before(now),
-        None if state == RowState::Settled => now.checked_sub(RECENT).unwrap_or(SystemTime::UNIX_EPOCH),
-        None => SystemTime::UNIX_EPOCH,
+        None if state == RowState::Settled => {
+            until.unwrap_or(now).checked_sub(RECENT).unwrap_or(SystemTime::UNIX_EPOCH)
+        }
+        // Something else may have written a row with a time before all times.
+        None => SystemTime::UNIX_EPOCH.checked_sub(LONG_AGO).unwrap_or(SystemTime::UNIX_EPOCH),
     };
     let mut filter = RowFilter::new(state, since);
     filter.owner.clone_from(&selection.of);
     filter.event.clone_from(&selection.event);
     filter.session.clone_from(&selection.session);
     filter.error.clone_from(&selection.error);
-    filter.until = selection.until.map(|until| until.before(now));
+    filter.until = until;
     filter
 }
 

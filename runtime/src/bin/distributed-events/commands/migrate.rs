@@ -21,7 +21,10 @@ pub(super) async fn run(general: &General, arguments: &Migrate, format: Format) 
     if arguments.create {
         url = url.creating();
     }
-    on_database!(&url, FEW, |pool| EventBus::migrate(&pool).await.map_err(Failure::from))?;
+    on_database!(&url, FEW, |pool| {
+        EventBus::migrate(&pool).await?;
+        super::check(&pool).await
+    })?;
     match format {
         Format::People => output::say(&format!("the tables of {url} are up to date")),
         Format::Json => output::json(&json!({ "migrated": url.to_string() })),

@@ -11,7 +11,10 @@ mod resend;
 mod status;
 mod topology;
 
+use distributed_events::StorageError;
 use distributed_events::admin::Table;
+use distributed_events::storage::OperatorStorage;
+use sqlx::Pool;
 
 use crate::arguments::{Arguments, Command, General, InboxCommand, OutboxCommand};
 use crate::config::Config;
@@ -29,13 +32,19 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Migrate(arguments) => migrate::run(&general, &arguments, format).await,
         Command::Status(arguments) => {
             let url = database_of(&general)?;
-            on_database!(&url, FEW, |pool| status::run(&pool, &url, &arguments, format).await)
+            on_database!(&url, FEW, |pool| {
+                check(&pool).await?;
+                status::run(&pool, &url, &arguments, format).await
+            })
         }
         Command::Outbox(command) => outbox(&general, command, format).await,
         Command::Inbox(command) => inbox(&general, command, format).await,
         Command::Purge(arguments) => {
             let (url, config) = (database_of(&general)?, config_of(&general)?);
-            on_database!(&url, FEW, |pool| purge::run(&pool, &arguments, &config, format).await)
+            on_database!(&url, FEW, |pool| {
+                check(&pool).await?;
+                purge::run(&pool, &arguments, &config, format).await
+            })
         }
         Command::Relay(arguments) => relay::run(&general, &arguments).await,
         Command::Topology(arguments) => topology::run(&general, &arguments, format).await,
@@ -44,24 +53,36 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
 
 async fn outbox(general: &General, command: OutboxCommand, format: Format) -> Result<(), Failure> {
     let (url, table) = (database_of(general)?, Table::Outbox);
-    on_database!(&url, FEW, |pool| match command {
-        OutboxCommand::List(arguments) => list::run(&pool, table, &arguments, format).await,
-        OutboxCommand::Show(arguments) => detail::run(&pool, table, &arguments, format).await,
-        OutboxCommand::Requeue(arguments) => change::requeue(&pool, table, &arguments, format).await,
-        OutboxCommand::Discard(arguments) => change::discard(&pool, table, &arguments, format).await,
-        OutboxCommand::Resend(arguments) => resend::run(&pool, &arguments, format).await,
+    on_database!(&url, FEW, |pool| {
+        check(&pool).await?;
+        match command {
+            OutboxCommand::List(arguments) => list::run(&pool, table, &arguments, format).await,
+            OutboxCommand::Show(arguments) => detail::run(&pool, table, &arguments, format).await,
+            OutboxCommand::Requeue(arguments) => change::requeue(&pool, table, &arguments, format).await,
+            OutboxCommand::Discard(arguments) => change::discard(&pool, table, &arguments, format).await,
+            OutboxCommand::Resend(arguments) => resend::run(&pool, &arguments, format).await,
+        }
     })
 }
 
 async fn inbox(general: &General, command: InboxCommand, format: Format) -> Result<(), Failure> {
     let (url, table) = (database_of(general)?, Table::Inbox);
-    on_database!(&url, FEW, |pool| match command {
-        InboxCommand::List(arguments) => list::run(&pool, table, &arguments, format).await,
-        InboxCommand::Show(arguments) => detail::run(&pool, table, &arguments, format).await,
-        InboxCommand::Requeue(arguments) => change::requeue(&pool, table, &arguments, format).await,
-        InboxCommand::Discard(arguments) => change::discard(&pool, table, &arguments, format).await,
-        InboxCommand::Replay(arguments) => change::replay(&pool, &arguments, format).await,
+    on_database!(&url, FEW, |pool| {
+        check(&pool).await?;
+        match command {
+            InboxCommand::List(arguments) => list::run(&pool, table, &arguments, format).await,
+            InboxCommand::Show(arguments) => detail::run(&pool, table, &arguments, format).await,
+            InboxCommand::Requeue(arguments) => change::requeue(&pool, table, &arguments, format).await,
+            InboxCommand::Discard(arguments) => change::discard(&pool, table, &arguments, format).await,
+            InboxCommand::Replay(arguments) => change::replay(&pool, &arguments, format).await,
+        }
     })
+}
+
+/// Refuses tables of a newer version that this program would damage (rule 22).
+async fn check<DB: OperatorStorage>(pool: &Pool<DB>) -> Result<(), Failure> {
+    let _warnings = DB::check(&mut *pool.acquire().await.map_err(StorageError::from)?).await?;
+    Ok(())
 }
 
 /// The configuration, if a file was named.

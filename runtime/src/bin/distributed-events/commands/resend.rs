@@ -54,14 +54,14 @@ pub(super) async fn run<DB: OperatorStorage>(
     let of =
         arguments.event.as_ref().map_or_else(String::new, |event| format!(", as far as they are {event},"));
     if dropped > 0 {
-        eprintln!(
+        output::note(&format!(
             "note: of these {} came within the last {}: a topic with duplicate detection of that length, as this library \
              creates them, drops them as duplicates; if it still has its memory, wait until {} or say --until {}",
             rows(dropped),
             Shown(DUPLICATE_DETECTION),
             time(until + DUPLICATE_DETECTION),
             time(remembered)
-        );
+        ));
     }
     if count > 0 {
         let question = format!(

@@ -1,6 +1,7 @@
 //! What waits, what is dead, how fast it goes, and who works on it.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::time::{Duration, SystemTime};
 
 use distributed_events::admin::{
@@ -33,7 +34,7 @@ pub(super) async fn run<DB: OperatorStorage>(
         match format {
             Format::People => {
                 if arguments.watch && std::io::stdout().is_terminal() {
-                    print!("\x1b[2J\x1b[H");
+                    let _unread = write!(std::io::stdout(), "\x1b[2J\x1b[H");
                 }
                 output::say(&found.people(url))?;
             }

@@ -25,6 +25,11 @@ pub(super) async fn run(general: &General, arguments: &Arguments, format: Format
             return Err(Failure::Usage(format!("nothing is declared for lane {lane}")));
         }
     }
+    if topologies.is_empty() {
+        return Err(Failure::Usage(
+            "no topology is declared there: there is nothing to show or to check".to_owned(),
+        ));
+    }
     let problems: Vec<_> = topologies.iter().flat_map(Topology::problems).collect();
     if !problems.is_empty() {
         return Err(Failure::Usage(format!(

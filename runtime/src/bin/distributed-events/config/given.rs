@@ -27,10 +27,24 @@ impl Given {
         let text = match &self.place {
             Place::Text(text) => text.clone(),
             Place::Variable(name) => std::env::var(name).map_err(|_| {
-                format!("{}: the environment variable {name} is not set, or no text", self.at)
+                // Who mistakes the key writes the secret itself there.
+                if is_name(name) {
+                    format!("{}: the environment variable {name} is not set, or no text", self.at)
+                } else {
+                    format!(
+                        "{}: this is no name of an environment variable: name the one that has the text",
+                        self.at
+                    )
+                }
             })?,
-            Place::File(path) => std::fs::read_to_string(path)
-                .map_err(|error| format!("{}: {} can't be read: {error}", self.at, path.display()))?,
+            Place::File(path) => std::fs::read_to_string(path).map_err(|error| {
+                let text = path.to_string_lossy();
+                if text.contains("://") || text.contains(';') {
+                    format!("{}: this is no path: name the file that has the text", self.at)
+                } else {
+                    format!("{}: {text} can't be read: {error}", self.at)
+                }
+            })?,
         };
         // Files of secrets end with a line feed that is no part of them.
         let text = text.trim().to_owned();
@@ -41,6 +55,11 @@ impl Given {
     pub(crate) fn at(&self) -> &str {
         &self.at
     }
+}
+
+fn is_name(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && !text.bytes().next().is_some_and(|first| first.is_ascii_digit())
 }
 
 impl fmt::Debug for Given {

@@ -72,8 +72,9 @@ impl Config {
         // Those with a mistake are there, too.
         let names: Vec<_> = lanes.iter().map(|(name, _)| name.clone()).collect();
         let lanes = lanes.into_iter().filter_map(Lane::of).collect();
-        let topics: Vec<_> = root.each("topics").into_iter().filter_map(Topic::of).collect();
         let known = |lane: &str| names.is_empty() || names.iter().any(|known| known == lane);
+        let topics = root.each("topics").into_iter();
+        let topics: Vec<_> = topics.filter_map(|section| Topic::of(section, known)).collect();
         let subscriptions = root.each("subscriptions").into_iter();
         let subscriptions = subscriptions.filter_map(|section| Subscription::of(section, known)).collect();
         let errors = root.section("errors").map(Errors::of).unwrap_or_default();

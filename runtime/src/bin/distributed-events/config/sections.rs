@@ -157,9 +157,12 @@ pub(crate) struct Topic {
 }
 
 impl Topic {
-    pub(super) fn of(mut section: Section<'_>) -> Option<Self> {
+    pub(super) fn of(mut section: Section<'_>, known: impl Fn(&str) -> bool) -> Option<Self> {
         let name = section.needed("name");
         let lane = section.text("lane").unwrap_or_else(|| "default".to_owned());
+        if !known(&lane) {
+            section.wrong("lane", &format!("there is no [lanes.{lane}] that it could be published by"));
+        }
         let duplicate_detection = section.span("duplicate_detection", seconds(20)..=seconds(7 * DAY));
         let default_ttl = section.span("default_ttl", seconds(1)..=seconds(3_650 * DAY));
         section.finish();
