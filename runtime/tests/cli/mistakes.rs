@@ -58,7 +58,10 @@ fn a_secret_in_the_place_of_its_name_is_not_repeated() {
 async fn tables_of_a_newer_version_are_left_alone() {
     let program = Program::new();
     let (rows, _) = dead(&program).await;
-    rows.run("INSERT INTO distributed_events_migrations (version, compatible_from, applied_at) VALUES (99, 99, 0)").await;
+    rows.run(
+        "INSERT INTO distributed_events_migrations (version, compatible_from, applied_at) VALUES (99, 99, 0)",
+    )
+    .await;
     for command in
         [&["outbox", "discard", "--all", "--yes"][..], &["status"], &["purge", "--yes"], &["migrate"]]
     {
