@@ -76,9 +76,7 @@ pub async fn requeue<DB: Storage>(
         Table::Outbox => Hint::Published,
         Table::Inbox => Hint::Received,
     };
-    wake::heard(hint);
-    // A hint: whoever has the loops looks sooner or later all the same.
-    let _unheard = DB::notify(&mut *conn, Uuid::nil(), &[hint]).await;
+    tell::<DB>(&mut *conn, hint).await;
     Ok(count)
 }
 
@@ -96,8 +94,7 @@ pub async fn resend<DB: Storage>(
 ) -> Result<u64, StorageError> {
     let mut conn = pool.acquire().await?;
     let count = DB::resend(&mut *conn, within, event).await?;
-    wake::heard(Hint::Published);
-    let _unheard = DB::notify(&mut *conn, Uuid::nil(), &[Hint::Published]).await;
+    tell::<DB>(&mut *conn, Hint::Published).await;
     Ok(count)
 }
 
@@ -129,4 +126,10 @@ pub async fn forget_subscription<DB: Storage>(
     name: &str,
 ) -> Result<u64, StorageError> {
     DB::forget_subscription(&mut *pool.acquire().await?, store, name).await
+}
+
+/// A hint: whoever has the loops looks sooner or later all the same.
+async fn tell<DB: Storage>(conn: &mut DB::Connection, hint: Hint) {
+    wake::heard(hint);
+    let _unheard = DB::notify(conn, Uuid::nil(), &[hint]).await;
 }

@@ -3,13 +3,11 @@
 use std::time::SystemTime;
 
 use sqlx::Pool;
-use uuid::Uuid;
 
+use super::tell;
 use crate::envelope::EventId;
-use crate::storage::{
-    Hint, OperatorStorage, Retention, RowDetail, RowFilter, RowSummary, StorageError, Table,
-};
-use crate::wake;
+use crate::storage::{OperatorStorage, Retention, RowDetail, RowFilter, RowSummary, StorageError, Table};
+use crate::wake::Hint;
 
 /// The database's clock, by which all times of rows are told.
 ///
@@ -115,10 +113,4 @@ pub async fn replay<DB: OperatorStorage>(pool: &Pool<DB>, seqs: &[i64]) -> Resul
 /// When the database refuses.
 pub async fn purge<DB: OperatorStorage>(pool: &Pool<DB>, retention: &Retention) -> Result<u64, StorageError> {
     DB::purge(&mut *pool.acquire().await?, retention).await
-}
-
-/// A hint: whoever has the loops looks sooner or later all the same.
-async fn tell<DB: OperatorStorage>(conn: &mut DB::Connection, hint: Hint) {
-    wake::heard(hint);
-    let _unheard = DB::notify(conn, Uuid::nil(), &[hint]).await;
 }

@@ -30,7 +30,11 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    pub(crate) fn new(turn: OwnedMutexGuard<()>) -> Self {
+    pub(crate) async fn take(turn: &Arc<tokio::sync::Mutex<()>>) -> Self {
+        Self::new(Arc::clone(turn).lock_owned().await)
+    }
+
+    fn new(turn: OwnedMutexGuard<()>) -> Self {
         at_work(true);
         Self { _turn: turn }
     }

@@ -17,6 +17,17 @@ pub enum Table {
     Inbox,
 }
 
+impl Table {
+    /// Its name in every database.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Outbox => "outbox",
+            Self::Inbox => "inbox",
+        }
+    }
+}
+
 /// Rows by state, as far as that can be told from the indexes of open rows, and the age of the oldest pending one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -1,6 +1,5 @@
 //! What is still to be done in a world, and letting it be done while nothing goes wrong.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::Row;
@@ -28,7 +27,7 @@ const NEXT_DUE: &str = "SELECT min(due) AS due FROM ( \
 impl World {
     /// What is not done yet.
     pub(super) async fn open(&self) -> Result<Vec<String>, SimulationError> {
-        let turn = Held::new(Arc::clone(&self.shared.turn).lock_owned().await);
+        let turn = Held::take(&self.shared.turn).await;
         let mut open = Vec::new();
         let mut add = |count: u64, what: String| {
             if count > 0 {
@@ -87,7 +86,7 @@ impl World {
     }
 
     async fn next_due(&self, now: i64) -> Result<Option<i64>, SimulationError> {
-        let _turn = Held::new(Arc::clone(&self.shared.turn).lock_owned().await);
+        let _turn = Held::take(&self.shared.turn).await;
         let mut next = None;
         for service in &self.services {
             let row = sqlx::query(NEXT_DUE).bind(now).fetch_one(&service.pool).await;

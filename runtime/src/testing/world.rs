@@ -1,7 +1,7 @@
 //! A world: databases, services with two instances each, and a time of troubles.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,24 +99,13 @@ pub enum SimulationError {
 impl World {
     pub(super) async fn new(seed: u64) -> Result<Self, SimulationError> {
         let shared = Shared::new(seed);
-        // In memory where there is a place for it: what a disk takes in real time is nothing that a seed decides.
-        let memory = std::path::Path::new("/dev/shm");
-        let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-        let folder = place.join(format!(
-            "distributed-events-{}-{}",
-            std::process::id(),
-            uuid::Uuid::new_v4().simple()
-        ));
-        let made = std::fs::create_dir(&folder);
-        let folder = match made {
-            Ok(()) => folder,
-            // A place that is not for everybody.
-            Err(_) => {
-                let folder = std::env::temp_dir().join(folder.file_name().unwrap_or_default());
-                std::fs::create_dir(&folder)?;
-                folder
-            }
-        };
+        let name = format!("distributed-events-{}-{}", std::process::id(), uuid::Uuid::new_v4().simple());
+        // In memory where that is a place for everybody: what a disk takes in real time is nothing that a seed decides.
+        let mut folder = Path::new("/dev/shm").join(&name);
+        if std::fs::create_dir(&folder).is_err() {
+            folder = std::env::temp_dir().join(name);
+            std::fs::create_dir(&folder)?;
+        }
         let turn = Still::take(&shared.turn).await;
         Ok(Self {
             seed,
@@ -251,11 +240,7 @@ impl World {
         ran
     }
 
-    pub(super) fn build(
-        &mut self,
-        at: usize,
-        instance: usize,
-    ) -> Result<(EventBus<Sqlite>, Arc<Process>), BusError> {
+    fn build(&mut self, at: usize, instance: usize) -> Result<(EventBus<Sqlite>, Arc<Process>), BusError> {
         let service = &self.services[at];
         let name = format!("{}-{instance}.{}", service.name, self.lives);
         self.lives += 1;

@@ -28,15 +28,8 @@ pub(super) const INBOX_ROW: &str = "SELECT seq, id, subscription AS owner, event
     CAST(0 AS SIGNED) AS place, message_id, topic, correlation_id, causation_id, headers, created_at AS published_at, \
     expires_at, coalesce(CAST(event_data AS BINARY), raw) AS data FROM inbox WHERE id = ? AND subscription = ?";
 
-const fn name_of(table: Table) -> &'static str {
-    match table {
-        Table::Outbox => "outbox",
-        Table::Inbox => "inbox",
-    }
-}
-
 pub(super) fn summary(row: &MySqlRow, table: Table) -> Result<RowSummary, StorageError> {
-    let row = Reader::new(row, name_of(table));
+    let row = Reader::new(row, table.name());
     let (owner, seq): (String, i64) = (row.get("owner")?, row.get("seq")?);
     Ok(RowSummary {
         cursor: RowCursor { owner: owner.clone(), rank: row.get("place")?, seq },
@@ -57,7 +50,7 @@ pub(super) fn summary(row: &MySqlRow, table: Table) -> Result<RowSummary, Storag
 
 pub(super) fn detail(row: &MySqlRow, table: Table) -> Result<RowDetail, StorageError> {
     let summary = summary(row, table)?;
-    let row = Reader::new(row, name_of(table));
+    let row = Reader::new(row, table.name());
     Ok(RowDetail {
         summary,
         message_id: row.get("message_id")?,

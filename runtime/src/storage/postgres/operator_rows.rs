@@ -79,15 +79,8 @@ macro_rules! inbox_detail {
 
 pub(super) use {inbox_detail, inbox_summary, outbox_detail, outbox_summary};
 
-const fn name_of(table: Table) -> &'static str {
-    match table {
-        Table::Outbox => "outbox",
-        Table::Inbox => "inbox",
-    }
-}
-
 pub(super) fn summary(row: &PgRow, table: Table) -> Result<RowSummary, StorageError> {
-    let row = Reader::new(row, name_of(table));
+    let row = Reader::new(row, table.name());
     let (owner, seq): (String, i64) = (row.get("owner")?, row.get("seq")?);
     Ok(RowSummary {
         cursor: RowCursor { owner: owner.clone(), rank: row.get("rank")?, seq },
@@ -108,7 +101,7 @@ pub(super) fn summary(row: &PgRow, table: Table) -> Result<RowSummary, StorageEr
 
 pub(super) fn detail(row: &PgRow, table: Table) -> Result<RowDetail, StorageError> {
     let summary = summary(row, table)?;
-    let row = Reader::new(row, name_of(table));
+    let row = Reader::new(row, table.name());
     Ok(RowDetail {
         summary,
         message_id: row.get("message_id")?,

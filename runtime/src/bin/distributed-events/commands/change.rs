@@ -39,14 +39,9 @@ pub(super) async fn requeue<DB: OperatorStorage>(
     if !seqs.is_empty() {
         confirm(&question, arguments.rows.yes)?;
     }
-    let mut progress = Progress::new("requeued");
-    let mut done = 0;
-    for slice in seqs.chunks(SLICE) {
-        let changed = admin::requeue(pool, table, slice, arguments.delay).await;
-        done += changed.map_err(|error| so_far("requeued", done, seqs.len(), error))?;
-        progress.at(done, Some((done, seqs.len() as u64)));
-    }
-    drop(progress);
+    let done =
+        in_slices("requeued", &seqs, async |slice| admin::requeue(pool, table, slice, arguments.delay).await)
+            .await?;
     tell("requeued", done, format)
 }
 
@@ -64,14 +59,7 @@ pub(super) async fn discard<DB: OperatorStorage>(
     if !seqs.is_empty() {
         confirm(&format!("Discard {} for good? {meaning}.", rows(seqs.len() as u64)), arguments.yes)?;
     }
-    let mut progress = Progress::new("discarded");
-    let mut done = 0;
-    for slice in seqs.chunks(SLICE) {
-        let changed = admin::discard(pool, table, slice).await;
-        done += changed.map_err(|error| so_far("discarded", done, seqs.len(), error))?;
-        progress.at(done, Some((done, seqs.len() as u64)));
-    }
-    drop(progress);
+    let done = in_slices("discarded", &seqs, async |slice| admin::discard(pool, table, slice).await).await?;
     tell("discarded", done, format)
 }
 
@@ -105,14 +93,7 @@ pub(super) async fn replay<DB: OperatorStorage>(
     if !seqs.is_empty() {
         confirm(&question, arguments.yes)?;
     }
-    let mut progress = Progress::new("replayed");
-    let mut done = 0;
-    for slice in seqs.chunks(SLICE) {
-        let changed = admin::replay(pool, slice).await;
-        done += changed.map_err(|error| so_far("replayed", done, seqs.len(), error))?;
-        progress.at(done, Some((done, seqs.len() as u64)));
-    }
-    drop(progress);
+    let done = in_slices("replayed", &seqs, async |slice| admin::replay(pool, slice).await).await?;
     let without = seqs.len() as u64 - done;
     if without > 0 {
         output::note(&format!("{} had no body any more, or had changed meanwhile", rows(without)));
@@ -122,6 +103,22 @@ pub(super) async fn replay<DB: OperatorStorage>(
 
 fn both() -> Failure {
     Failure::Usage("say ids or filters, not both: ids name the rows already".to_owned())
+}
+
+/// Slice by slice, so that nobody waits long for a lock.
+async fn in_slices(
+    what: &'static str,
+    seqs: &[i64],
+    change: impl AsyncFn(&[i64]) -> Result<u64, StorageError>,
+) -> Result<u64, Failure> {
+    let mut progress = Progress::new(what);
+    let mut done = 0;
+    for slice in seqs.chunks(SLICE) {
+        let changed = change(slice).await;
+        done += changed.map_err(|error| so_far(what, done, seqs.len(), error))?;
+        progress.at(done, Some((done, seqs.len() as u64)));
+    }
+    Ok(done)
 }
 
 /// What was done stays done when the rest fails, and has to be said.

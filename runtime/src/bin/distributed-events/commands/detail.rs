@@ -20,12 +20,9 @@ pub(super) async fn run<DB: OperatorStorage>(
 ) -> Result<(), Failure> {
     let mut rows = find(pool, table, arguments.id).await?;
     if rows.is_empty() {
-        let name = match table {
-            Table::Outbox => "outbox",
-            Table::Inbox => "inbox",
-        };
         return Err(Failure::Differs(format!(
-            "the {name} has no event {}: it was never there, or retention has taken it",
+            "the {} has no event {}: it was never there, or retention has taken it",
+            table.name(),
             arguments.id
         )));
     }
