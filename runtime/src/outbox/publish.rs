@@ -151,6 +151,7 @@ pub(crate) fn complete(
     if !envelope.headers.contains_key(TRACEPARENT) {
         envelope.headers.insert(TRACEPARENT.to_owned(), correlation.child_traceparent());
     }
+    let is_fresh = options.id.is_none();
     if let Some(id) = options.id {
         envelope.id = id;
     }
@@ -160,7 +161,7 @@ pub(crate) fn complete(
     if size > max_size {
         return Err(PublishError::TooBig { event: envelope.name, size, limit: max_size });
     }
-    Ok(NewEvent { deliver: options.delivery, ttl: options.ttl, ..NewEvent::new(envelope) })
+    Ok(NewEvent { deliver: options.delivery, ttl: options.ttl, is_fresh, ..NewEvent::new(envelope) })
 }
 
 /// What keeps an envelope from travelling, if anything.

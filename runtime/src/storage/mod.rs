@@ -95,6 +95,10 @@ pub trait Storage: LeaseStorage + AdminStorage + LocalStorage + HintStorage {
     /// Whether one writer at a time holds the whole database, so that leases wait behind handlers (rule 31).
     const SINGLE_WRITER: bool;
 
+    /// Whether what was done to a session stays when its connection goes back to the library's pool, so that nothing is
+    /// lost where a worker uses one connection for several events.
+    const KEEPS_SESSIONS: bool;
+
     /// A point in the database's transaction order, for deciding whether a missing sequence number is gone for good
     /// (rule 2).
     type Horizon: Clone + Debug + Send + Sync + 'static;
@@ -236,13 +240,21 @@ pub struct NewEvent {
     pub deliver: Delivery,
     /// Expires so long after it was created.
     pub ttl: Option<Duration>,
+    /// Whether its id was made for it just now, so that nothing can have it already; any other may be a repetition.
+    pub is_fresh: bool,
 }
 
 impl NewEvent {
-    /// An event to be delivered as soon as it is committed.
+    /// An event to be delivered as soon as it is committed, whose id may be there already.
     #[must_use]
     pub const fn new(envelope: Envelope) -> Self {
-        Self { envelope, deliver: Delivery::Now, ttl: None }
+        Self { envelope, deliver: Delivery::Now, ttl: None, is_fresh: false }
+    }
+
+    /// Whether it needs nothing but its row: neither a time that the database computes nor a look for its id.
+    #[cfg(feature = "postgres")]
+    pub(crate) const fn is_plain(&self) -> bool {
+        self.is_fresh && self.ttl.is_none() && matches!(self.deliver, Delivery::Now)
     }
 }
 

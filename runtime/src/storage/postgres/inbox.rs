@@ -3,7 +3,7 @@
 use sqlx::{Connection, PgConnection};
 
 use super::guard::marked;
-use super::pool::{self, execute, fetch_all, query};
+use super::pool::{self, execute, fetch_all, page, query};
 use super::row::{self, Reader, inbox_columns, millis};
 use crate::storage::{Attempt, InboxQuery, InboxRow, StorageError, Verdict};
 
@@ -18,7 +18,8 @@ pub(super) const READ: &str = concat!(
     "SELECT ",
     inbox_columns!(),
     " FROM inbox WHERE subscription = $1 AND shard = $2 AND status = 'pending' AND seq > $3 ",
-    "AND (session_id IS NULL OR session_id <> ALL($4::text[])) AND seq <> ALL($6::bigint[]) ORDER BY seq LIMIT $5"
+    "AND (session_id IS NULL OR session_id NOT IN (SELECT unnest($4::text[]))) ",
+    "AND seq NOT IN (SELECT unnest($5::bigint[])) ORDER BY seq"
 );
 
 pub(super) const MARK_PROCESSED: &str = concat!(
@@ -81,12 +82,11 @@ pub(super) async fn read(
     conn: &mut PgConnection,
     asked: &InboxQuery<'_>,
 ) -> Result<Vec<InboxRow>, StorageError> {
-    let query = query(conn, READ)
+    let query = page(conn, READ, asked.limit)
         .bind(asked.subscription)
         .bind(i16::from(asked.shard))
         .bind(asked.after)
         .bind(asked.blocked)
-        .bind(i64::from(asked.limit))
         .bind(asked.except);
     fetch_all(conn, query).await?.iter().map(row::inbox_row).collect()
 }

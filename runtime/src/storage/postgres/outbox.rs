@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::pool::{self, IN_FAILED_TRANSACTION, RELAXED, code, fetch_all, query};
+use super::pool::{self, IN_FAILED_TRANSACTION, RELAXED, code, fetch_all, page, query};
 use super::row::{self, Reader, json, millis, outbox_columns, to_millis};
-use crate::envelope::EventId;
+use crate::envelope::{Envelope, EventId};
 use crate::storage::{Delivery, NewEvent, OutboxQuery, OutboxRow, SentRows, StorageError};
 
 /// One array a column, in the order of the call. A time of delivery wins over a delay; where both are NULL the event was
@@ -32,13 +32,36 @@ pub(super) const INSERT: &str = concat!(
     "SELECT CASE WHEN count(*) < cardinality($1::uuid[]) THEN coalesce(array_agg(id), '{}') END AS written FROM written"
 );
 
+/// What every event has, in the order of the arguments.
+macro_rules! plain_columns {
+    () => {
+        "id, event_type, event_version, event_data, topic, lane, session_id, correlation_id, causation_id, headers"
+    };
+}
+
+/// A plain event by itself, for half of what the server takes for the other.
+const INSERT_ONE: &str =
+    concat!("INSERT INTO outbox (", plain_columns!(), ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)");
+
+/// Plain events, one array a column, in the order of the call.
+const INSERT_PLAIN: &str = concat!(
+    "INSERT INTO outbox (",
+    plain_columns!(),
+    ") SELECT ",
+    plain_columns!(),
+    " FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], ",
+    "$9::text[], $10::text[]) WITH ORDINALITY AS e (",
+    plain_columns!(),
+    ", place) ORDER BY place"
+);
+
 const TAKE_BACK: &str = "DELETE FROM outbox WHERE id = ANY($1)";
 
 pub(super) const READ: &str = concat!(
     "SELECT ",
     outbox_columns!(),
     " FROM outbox WHERE lane = $1 AND status = 'pending' AND deliver_at IS NULL AND seq > $2 ",
-    "AND seq <> ALL($4::bigint[]) ORDER BY seq LIMIT $3"
+    "AND seq NOT IN (SELECT unnest($3::bigint[])) ORDER BY seq"
 );
 
 /// Pages go on after a row by when it was due; after a row that is gone they begin again, which misses nothing.
@@ -48,22 +71,42 @@ pub(super) const READ_DUE: &str = concat!(
     " FROM outbox WHERE lane = $1 AND status = 'pending' AND deliver_at IS NOT NULL AND deliver_at <= ",
     now!(),
     " + ",
-    interval!("$5::bigint"),
+    interval!("$4::bigint"),
     " AND (deliver_at, seq) > (coalesce((SELECT deliver_at FROM outbox AS last WHERE last.seq = $2 ",
     "AND deliver_at IS NOT NULL AND ",
     is_pending!(),
     "), '-infinity'), $2) ",
-    "AND seq <> ALL($4::bigint[]) ORDER BY outbox.deliver_at, seq LIMIT $3"
+    "AND seq NOT IN (SELECT unnest($3::bigint[])) ORDER BY outbox.deliver_at, seq"
 );
 
-pub(super) const MARK_SENT: &str = concat!(
-    "UPDATE outbox SET status = 'sent', processed_at = ",
-    now!(),
-    " WHERE id = ANY($1) AND ",
-    is_pending!()
-);
+macro_rules! mark_sent {
+    () => {
+        concat!(
+            "UPDATE outbox SET status = 'sent', processed_at = ",
+            now!(),
+            " WHERE id = ANY($1) AND ",
+            is_pending!()
+        )
+    };
+}
 
-pub(super) const DELETE_SENT: &str = concat!("DELETE FROM outbox WHERE id = ANY($1) AND ", is_pending!());
+macro_rules! delete_sent {
+    () => {
+        concat!("DELETE FROM outbox WHERE id = ANY($1) AND ", is_pending!())
+    };
+}
+
+/// What [`RELAXED`] does for a transaction, for a statement that is one by itself: evaluated once, before anything else.
+macro_rules! relaxed {
+    () => {
+        " AND (SELECT set_config('synchronous_commit', 'off', true)) = 'off'"
+    };
+}
+
+pub(super) const MARK_SENT: &str = mark_sent!();
+pub(super) const DELETE_SENT: &str = delete_sent!();
+pub(super) const MARK_SENT_ALONE: &str = concat!(mark_sent!(), relaxed!());
+pub(super) const DELETE_SENT_ALONE: &str = concat!(delete_sent!(), relaxed!());
 
 pub(super) const MARK_DEAD: &str = concat!(
     "UPDATE outbox SET status = 'dead', processed_at = ",
@@ -79,16 +122,14 @@ pub(super) async fn insert(conn: &mut PgConnection, events: &[NewEvent]) -> Resu
     if events.is_empty() {
         return Ok(());
     }
+    if let [event] = events
+        && event.is_plain()
+    {
+        return insert_one(conn, &event.envelope).await;
+    }
     let envelopes = || events.iter().map(|event| &event.envelope);
-    let at = events.iter().map(|event| match event.deliver {
-        Delivery::At(time) => Some(to_millis(time)),
-        _ => None,
-    });
-    let later = events.iter().map(|event| match event.deliver {
-        Delivery::In(delay) => Some(millis(delay)),
-        _ => None,
-    });
-    let row = query(conn, INSERT)
+    let is_plain = events.iter().all(NewEvent::is_plain);
+    let query = query(conn, if is_plain { INSERT_PLAIN } else { INSERT })
         .bind(ids(envelopes().map(|envelope| envelope.id)))
         .bind(envelopes().map(|envelope| envelope.name.as_str()).collect::<Vec<_>>())
         .bind(envelopes().map(|envelope| i64::from(envelope.version)).collect::<Vec<_>>())
@@ -98,7 +139,20 @@ pub(super) async fn insert(conn: &mut PgConnection, events: &[NewEvent]) -> Resu
         .bind(envelopes().map(|envelope| envelope.session_id.as_deref()).collect::<Vec<_>>())
         .bind(envelopes().map(|envelope| envelope.correlation_id.as_deref()).collect::<Vec<_>>())
         .bind(envelopes().map(|envelope| envelope.causation_id.as_deref()).collect::<Vec<_>>())
-        .bind(envelopes().map(|envelope| json(&envelope.headers)).collect::<Result<Vec<_>, _>>()?)
+        .bind(envelopes().map(|envelope| json(&envelope.headers)).collect::<Result<Vec<_>, _>>()?);
+    if is_plain {
+        query.execute(conn).await.map_err(explain)?;
+        return Ok(());
+    }
+    let at = events.iter().map(|event| match event.deliver {
+        Delivery::At(time) => Some(to_millis(time)),
+        _ => None,
+    });
+    let later = events.iter().map(|event| match event.deliver {
+        Delivery::In(delay) => Some(millis(delay)),
+        _ => None,
+    });
+    let row = query
         .bind(at.collect::<Vec<_>>())
         .bind(later.collect::<Vec<_>>())
         .bind(events.iter().map(|event| event.ttl.map(millis)).collect::<Vec<_>>())
@@ -109,6 +163,22 @@ pub(super) async fn insert(conn: &mut PgConnection, events: &[NewEvent]) -> Resu
         None => Ok(()),
         Some(written) => refuse(conn, events, written).await,
     }
+}
+
+async fn insert_one(conn: &mut PgConnection, envelope: &Envelope) -> Result<(), StorageError> {
+    let query = query(conn, INSERT_ONE)
+        .bind(envelope.id.as_uuid())
+        .bind(envelope.name.as_str())
+        .bind(i64::from(envelope.version))
+        .bind(envelope.data.as_str())
+        .bind(envelope.topic.as_deref())
+        .bind(envelope.lane.as_str())
+        .bind(envelope.session_id.as_deref())
+        .bind(envelope.correlation_id.as_deref())
+        .bind(envelope.causation_id.as_deref())
+        .bind(json(&envelope.headers)?);
+    query.execute(conn).await.map_err(explain)?;
+    Ok(())
 }
 
 pub(super) fn ids(ids: impl Iterator<Item = EventId>) -> Vec<Uuid> {
@@ -145,10 +215,9 @@ pub(super) async fn read(
     conn: &mut PgConnection,
     asked: &OutboxQuery<'_>,
 ) -> Result<Vec<OutboxRow>, StorageError> {
-    let query = query(conn, if asked.due_in.is_some() { READ_DUE } else { READ })
+    let query = page(conn, if asked.due_in.is_some() { READ_DUE } else { READ }, asked.limit)
         .bind(asked.lane)
         .bind(asked.after)
-        .bind(i64::from(asked.limit))
         .bind(asked.except);
     let query = match asked.due_in {
         Some(ahead) => query.bind(millis(ahead)),
@@ -165,12 +234,17 @@ pub(super) async fn mark_sent(
     if sent.is_empty() {
         return Ok(0);
     }
-    let sql = match keep {
-        SentRows::Keep => MARK_SENT,
-        SentRows::Delete => DELETE_SENT,
+    let (sql, alone) = match keep {
+        SentRows::Keep => (MARK_SENT, MARK_SENT_ALONE),
+        SentRows::Delete => (DELETE_SENT, DELETE_SENT_ALONE),
     };
+    let ids = ids(sent.iter().copied());
+    if pool::is_caching(conn) {
+        // One round trip instead of three.
+        return Ok(query(conn, alone).bind(ids).execute(conn).await?.rows_affected());
+    }
     let mut tx = pool::begin_with(conn, RELAXED).await?;
-    let done = query(&tx, sql).bind(ids(sent.iter().copied())).execute(&mut *tx).await?;
+    let done = query(&tx, sql).bind(ids).execute(&mut *tx).await?;
     tx.commit().await?;
     Ok(done.rows_affected())
 }

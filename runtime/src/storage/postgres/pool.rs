@@ -5,7 +5,9 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgDatabaseError, PgPoolOptions, PgRow, PgSeverity};
 use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Pool, Postgres, Row, Transaction};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, Connection, PgConnection, Pool, Postgres, Row, SqlSafeStr, Transaction,
+};
 
 use super::row::millis;
 use crate::crash;
@@ -95,13 +97,19 @@ async fn remember_statements(conn: &mut PgConnection) -> Result<(), sqlx::Error>
 
 /// Whether statements may have names on this connection. sqlx gives them names also where it keeps none
 /// (`statement_cache_capacity(0)`), unless told otherwise; and it only tells how many it has kept.
-fn is_caching(conn: &PgConnection) -> bool {
+pub(super) fn is_caching(conn: &PgConnection) -> bool {
     conn.cached_statements_size() > 0
 }
 
 /// A statement, with a name where it will be kept by it.
-pub(super) fn query(conn: &PgConnection, sql: &'static str) -> Query<'static, Postgres, PgArguments> {
+pub(super) fn query(conn: &PgConnection, sql: impl SqlSafeStr) -> Query<'static, Postgres, PgArguments> {
     sqlx::query(sql).persistent(is_caching(conn))
+}
+
+/// A statement that reads a page. Its size is part of the text: for a number that comes as an argument the planner makes a
+/// plan anew at each execution, which takes as long as reading a hundred rows.
+pub(super) fn page(conn: &PgConnection, sql: &str, limit: u32) -> Query<'static, Postgres, PgArguments> {
+    query(conn, AssertSqlSafe(format!("{sql} LIMIT {limit}")))
 }
 
 /// Rows of a single read. Where statements have names it needs no transaction, and so one round trip instead of three;

@@ -2,53 +2,58 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sqlx::postgres::PgRow;
+use sqlx::error::BoxDynError;
+use sqlx::postgres::{PgRow, PgValueFormat, PgValueRef};
 use sqlx::{Decode, Postgres, Row, Type};
 
 use crate::envelope::{Envelope, EventId, Headers};
 use crate::storage::{Body, DeadRow, Fence, InboxRow, IncomingEvent, OutboxRow, StorageError};
 
-/// The columns that [`outbox_row`] reads.
+/// The columns that [`outbox_row`] reads, in this order. Times as they are: as numbers the server would take longer for them
+/// than for everything else of a row.
 macro_rules! outbox_columns {
     () => {
         concat!(
             "seq, id, event_type, event_version, event_data, topic, lane, session_id, correlation_id, causation_id, ",
-            "headers, ",
-            millis!("created_at"),
-            " AS created_at, ",
-            millis!("deliver_at"),
-            " AS deliver_at, ",
-            millis!("expires_at"),
-            " AS expires_at, coalesce(expires_at <= ",
+            "headers, created_at, deliver_at, expires_at, coalesce(expires_at <= ",
             now!(),
             ", false) AS expired"
         )
     };
 }
 
-/// The columns that [`inbox_row`] reads. `greatest` passes over NULL.
+/// The columns that [`inbox_row`] reads, in this order. `greatest` passes over NULL.
 macro_rules! inbox_columns {
     () => {
         concat!(
             "seq, id, message_id, event_type, event_version, event_data, raw, topic, session_id, correlation_id, ",
-            "causation_id, headers, ",
-            millis!("created_at"),
-            " AS created_at, ",
-            millis!("expires_at"),
-            " AS expires_at, ",
-            millis!("received_at"),
-            " AS received_at, attempts, greatest(",
+            "causation_id, headers, created_at, expires_at, received_at, attempts, greatest(",
             millis!("next_attempt_at - ", now!()),
-            ", 0) AS due_in, coalesce(expires_at <= ",
+            ", 0) AS due_in, ",
             now!(),
-            ", false) AS expired, CASE WHEN created_at IS NOT NULL THEN greatest(",
-            millis!(now!(), " - created_at"),
-            ", 0) END AS age"
+            " AS now"
         )
     };
 }
 
 pub(super) use {inbox_columns, outbox_columns};
+
+/// A column of a time, which sqlx reads by itself only where it has a library of times.
+struct Time(SystemTime);
+
+impl<'r> Decode<'r, Postgres> for Time {
+    /// Microseconds since 2000, as PostgreSQL has them (`timestamptz`, binary format).
+    fn decode(value: PgValueRef<'r>) -> Result<Self, BoxDynError> {
+        if value.format() != PgValueFormat::Binary {
+            return Err("a time that came as text".into());
+        }
+        let since_2000 = i64::from_be_bytes(value.as_bytes()?.try_into()?);
+        Ok(Self(from_millis(since_2000.div_euclid(1_000).saturating_add(YEAR_2000))))
+    }
+}
+
+/// In milliseconds since 1970.
+const YEAR_2000: i64 = 946_684_800_000;
 
 /// Far enough for every delay and lease, and still before the year 294276, where PostgreSQL's time ends.
 const LONGEST: i64 = 1 << 52;
@@ -127,13 +132,6 @@ impl<'r> Reader<'r> {
         self.get("id").map(EventId::from_uuid)
     }
 
-    fn headers(&self) -> Result<Headers, StorageError> {
-        match self.get::<&str>("headers")? {
-            "{}" => Ok(Headers::new()),
-            _ => self.json("headers"),
-        }
-    }
-
     pub(super) fn time(&self, column: &'static str) -> Result<SystemTime, StorageError> {
         self.get(column).map(from_millis)
     }
@@ -144,6 +142,44 @@ impl<'r> Reader<'r> {
 
     fn corrupt(&self, reason: &dyn std::fmt::Display) -> StorageError {
         StorageError::Corrupt { table: self.table, reason: reason.to_string() }
+    }
+}
+
+/// The columns of a row one after the other, for the rows that are read in thousands: neither their names are looked up nor
+/// the types compared that the table gives them.
+struct Columns<'r> {
+    reader: Reader<'r>,
+    next: usize,
+}
+
+impl<'r> Columns<'r> {
+    const fn new(row: &'r PgRow, table: &'static str) -> Self {
+        Self { reader: Reader::new(row, table), next: 0 }
+    }
+
+    fn next<T: Decode<'r, Postgres>>(&mut self) -> Result<T, StorageError> {
+        let column = self.next;
+        self.next += 1;
+        self.reader.row.try_get_unchecked(column).map_err(|error| self.reader.corrupt(&error))
+    }
+
+    fn number(&mut self) -> Result<u32, StorageError> {
+        u32::try_from(self.next::<i64>()?).map_err(|error| self.reader.corrupt(&error))
+    }
+
+    fn time(&mut self) -> Result<SystemTime, StorageError> {
+        self.next::<Time>().map(|time| time.0)
+    }
+
+    fn time_if_any(&mut self) -> Result<Option<SystemTime>, StorageError> {
+        Ok(self.next::<Option<Time>>()?.map(|time| time.0))
+    }
+
+    fn headers(&mut self) -> Result<Headers, StorageError> {
+        match self.next::<&str>()? {
+            "{}" => Ok(Headers::new()),
+            text => serde_json::from_str(text).map_err(|error| self.reader.corrupt(&error)),
+        }
     }
 }
 
@@ -160,21 +196,23 @@ pub(super) fn outbox_row(row: &PgRow) -> Result<OutboxRow, StorageError> {
 }
 
 fn whole_outbox_row(row: &PgRow) -> Result<OutboxRow, StorageError> {
-    let row = Reader::new(row, "outbox");
+    let mut columns = Columns::new(row, "outbox");
+    let (seq, id) = (columns.next()?, EventId::from_uuid(columns.next()?));
+    let (name, version, data) = (columns.next::<String>()?, columns.number()?, columns.next::<String>()?);
     let envelope = Envelope {
-        version: row.number("event_version")?,
-        topic: row.get("topic")?,
-        lane: row.get("lane")?,
-        session_id: row.get("session_id")?,
-        correlation_id: row.get("correlation_id")?,
-        causation_id: row.get("causation_id")?,
-        headers: row.headers()?,
-        created_at: row.time("created_at")?,
-        deliver_at: row.time_if_any("deliver_at")?,
-        expires_at: row.time_if_any("expires_at")?,
-        ..Envelope::new(row.id()?, row.get::<String>("event_type")?, row.get::<String>("event_data")?)
+        version,
+        topic: columns.next()?,
+        lane: columns.next()?,
+        session_id: columns.next()?,
+        correlation_id: columns.next()?,
+        causation_id: columns.next()?,
+        headers: columns.headers()?,
+        created_at: columns.time()?,
+        deliver_at: columns.time_if_any()?,
+        expires_at: columns.time_if_any()?,
+        ..Envelope::new(id, name, data)
     };
-    Ok(OutboxRow::new(row.get("seq")?, envelope, row.get("expired")?))
+    Ok(OutboxRow::new(seq, envelope, columns.next()?))
 }
 
 /// The same for the inbox.
@@ -190,30 +228,34 @@ pub(super) fn inbox_row(row: &PgRow) -> Result<InboxRow, StorageError> {
 }
 
 fn whole_inbox_row(row: &PgRow) -> Result<InboxRow, StorageError> {
-    let row = Reader::new(row, "inbox");
+    let mut columns = Columns::new(row, "inbox");
+    let (seq, id, message_id) = (columns.next()?, EventId::from_uuid(columns.next()?), columns.next()?);
+    let (name, version) = (columns.next::<String>()?, columns.number()?);
     // A dead row whose body the database refused has none when it is requeued.
-    let body = match row.get::<Option<String>>("event_data")? {
-        Some(text) => Body::Text(text),
-        None => Body::Raw(row.get::<Option<Vec<u8>>>("raw")?.unwrap_or_default()),
+    let body = match (columns.next::<Option<String>>()?, columns.next::<Option<Vec<u8>>>()?) {
+        (Some(text), _) => Body::Text(text),
+        (None, raw) => Body::Raw(raw.unwrap_or_default()),
     };
     let event = IncomingEvent {
-        message_id: row.get("message_id")?,
-        version: row.number("event_version")?,
-        topic: row.get("topic")?,
-        session_id: row.get("session_id")?,
-        correlation_id: row.get("correlation_id")?,
-        causation_id: row.get("causation_id")?,
-        headers: row.headers()?,
-        created_at: row.time_if_any("created_at")?,
-        expires_at: row.time_if_any("expires_at")?,
-        ..IncomingEvent::new(row.id()?, row.get::<String>("event_type")?, body)
+        message_id,
+        version,
+        topic: columns.next()?,
+        session_id: columns.next()?,
+        correlation_id: columns.next()?,
+        causation_id: columns.next()?,
+        headers: columns.headers()?,
+        created_at: columns.time_if_any()?,
+        expires_at: columns.time_if_any()?,
+        ..IncomingEvent::new(id, name, body)
     };
+    let received_at = columns.time()?;
+    let (attempts, due_in, now) = (columns.number()?, to_duration(columns.next()?), columns.time()?);
     Ok(InboxRow {
-        attempts: row.number("attempts")?,
-        due_in: to_duration(row.get("due_in")?),
-        expired: row.get("expired")?,
-        age: row.get::<Option<i64>>("age")?.map(to_duration),
-        ..InboxRow::new(row.get("seq")?, event, row.time("received_at")?)
+        attempts,
+        due_in,
+        expired: event.expires_at.is_some_and(|time| time <= now),
+        age: event.created_at.map(|time| now.duration_since(time).unwrap_or_default()),
+        ..InboxRow::new(seq, event, received_at)
     })
 }
 
