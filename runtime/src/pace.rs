@@ -8,7 +8,8 @@ use tokio::time::Instant;
 const HINT_WINDOW: Duration = Duration::from_millis(100);
 const HINT_FIRST: Duration = Duration::from_millis(1);
 const HINT_LAST: Duration = Duration::from_millis(8);
-const BUSY: Duration = Duration::from_millis(10);
+/// How often a loop that is busy looks at what need not be seen at once.
+pub(crate) const BUSY: Duration = Duration::from_millis(10);
 
 /// The pace of one loop: quick after a hint, 10 ms when busy, backing off to `idle`.
 #[derive(Clone, Copy, Debug)]

@@ -1,6 +1,9 @@
 //! The leader of a lane: reads pages, sends batches side by side, marks what was accepted.
 
 mod circuit;
+mod position;
+mod reading;
+mod under_way;
 mod unfinished;
 
 use std::collections::HashMap;
@@ -12,35 +15,45 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use self::circuit::Circuit;
+use self::position::Position;
+use self::reading::Looked;
+use self::under_way::UnderWay;
+use self::unfinished::Marked;
 pub(super) use self::unfinished::Unfinished;
 use super::plan::Plan;
 use super::relay::OutboxRelay;
 use super::send::{self, Outcome};
 use crate::broker::{BatchLimits, SendError};
+use crate::envelope::EventId;
 use crate::lease::{Lease, renew_every};
 use crate::pace::Pace;
 use crate::retry::Backoff;
 use crate::shutdown::Shutdown;
-use crate::storage::{OutboxQuery, OutboxRow, Storage, StorageError};
+use crate::storage::{OutboxRow, Storage, StorageError};
 use crate::telemetry::IncidentKind;
-use crate::watermark::Watermark;
 use crate::{crash, simulated, wake};
 
-/// Rows kept in memory are bounded by this many bytes beside their number.
-const ROOM_BYTES: usize = 32 * 1024 * 1024;
-/// Where reading has not come to the end for so many sweeps, it begins again all the same.
-const PATIENT_SWEEPS: u32 = 12;
+/// Reads, marks, renews its lease and sends side by side: none of them waits for another, and each has at most one
+/// connection.
+/// Rows marked by one statement at most.
+const MARKED_AT_ONCE: usize = 1_000;
 
-pub(super) struct Leader<'a, DB: Storage> {
-    relay: &'a OutboxRelay<DB>,
+pub(super) struct Leader<DB: Storage> {
+    relay: Arc<OutboxRelay<DB>>,
     lease: Lease,
     renew_at: Instant,
     sweep_at: Instant,
-    watermark: Watermark<DB::Horizon>,
-    /// Whether the last read came to the end.
-    at_end: bool,
-    /// Rows whose delay is over are read after this one.
-    due_after: i64,
+    /// Away while a read has it.
+    position: Option<Position<DB>>,
+    reading: UnderWay<Looked<DB>>,
+    /// Whether what is being read is to be dropped: the order is lost, and everything is to be read again.
+    is_stale: bool,
+    /// Not before this is there another look.
+    look_at: Instant,
+    marking: UnderWay<Marked>,
+    /// Marked while a read was under way, which may have seen them unmarked.
+    forget: Vec<EventId>,
+    renewing: UnderWay<(Instant, Result<bool, StorageError>)>,
     plan: Plan,
     /// Batches under way, with the round of the circuit that each was sent in. Tasks of their own, since they may hold what
     /// this one waits for, such as a database's turn to write; aborted when dropped.
@@ -57,20 +70,24 @@ pub(super) struct Leader<'a, DB: Storage> {
     hint: watch::Receiver<u64>,
 }
 
-impl<'a, DB: Storage> Leader<'a, DB> {
-    pub(super) fn new(relay: &'a OutboxRelay<DB>, lease: Lease, unfinished: Unfinished) -> Self {
+impl<DB: Storage> Leader<DB> {
+    pub(super) fn new(relay: &Arc<OutboxRelay<DB>>, lease: Lease, unfinished: Unfinished) -> Self {
         let settings = &relay.settings;
         let now = Instant::now();
         let mut hint = wake::on_published();
         hint.mark_unchanged();
         Self {
-            relay,
+            relay: Arc::clone(relay),
             lease,
             renew_at: now + renew_every(settings.lease_time),
             sweep_at: now + settings.sweep,
-            watermark: Watermark::new(DB::SINGLE_WRITER),
-            at_end: false,
-            due_after: 0,
+            position: Some(Position::new(now)),
+            reading: UnderWay::nothing(),
+            is_stale: false,
+            look_at: now,
+            marking: UnderWay::nothing(),
+            forget: Vec::new(),
+            renewing: UnderWay::nothing(),
             plan: Plan::default(),
             in_flight: JoinSet::new(),
             maintenance: JoinSet::new(),
@@ -87,11 +104,20 @@ impl<'a, DB: Storage> Leader<'a, DB> {
     /// handed back.
     pub(super) async fn run(mut self, shutdown: &mut Shutdown) -> (Unfinished, Result<(), StorageError>) {
         let led = self.lead(shutdown).await;
-        // Whatever ended it: what the broker has accepted is marked, as far as the database lets us.
+        let mut marked = Ok(());
+        for ended in self.marking.all_ended().await {
+            marked = marked.and(self.marked(ended));
+        }
+        // What was read meanwhile nobody needs.
+        drop((self.renewing.all_ended().await, self.reading.all_ended().await));
         while let Some(ended) = self.in_flight.join_next().await {
             self.ended(ended);
         }
-        let marked = self.mark().await;
+        // Whatever ended it: what the broker has accepted is marked, as far as the database lets us.
+        let marked = match marked {
+            Ok(()) => self.unfinished.mark(&self.relay).await,
+            failed => failed,
+        };
         let mut unfinished = self.unfinished;
         unfinished.lease = Some(self.lease.fence);
         let given_back = match &marked {
@@ -107,117 +133,115 @@ impl<'a, DB: Storage> Leader<'a, DB> {
             while let Some(ended) = self.in_flight.try_join_next() {
                 self.ended(ended);
             }
-            // What has ended makes room on the wire, which need not stay empty while the outcomes are written.
-            self.start_batches(Instant::now());
-            self.mark().await?;
-            if !self.keep_lease().await? {
-                self.relay.telemetry.incidents.report(
-                    IncidentKind::LeaseLost,
-                    &self.relay.source,
-                    "another instance leads now",
-                );
-                return Ok(());
-            }
             let now = Instant::now();
-            if self.plan.release_holds(now) || self.must_sweep(now) {
-                self.watermark.reset();
-                self.sweep_at = now + self.relay.settings.sweep;
-            }
-            let (found, began) = self.read(now).await?;
-            let started = self.start_batches(Instant::now());
-            if found || began || started {
-                self.pace.found();
-            }
-            if !found {
-                self.wait(shutdown).await;
+            // What has ended makes room on the wire, which need not stay empty while the outcomes are written.
+            self.start_batches(now);
+            self.start_marking();
+            self.start_renewing(now);
+            self.start_maintenance(now);
+            self.start_reading(now);
+            let wake_at = self.wake_at(now);
+            tokio::select! {
+                biased;
+                () = shutdown.stopped() => {}
+                marked = self.marking.ended() => self.marked(marked)?,
+                (asked, held) = self.renewing.ended() => {
+                    if !held? {
+                        let incidents = &self.relay.telemetry.incidents;
+                        incidents.report(IncidentKind::LeaseLost, &self.relay.source, "another instance leads now");
+                        return Ok(());
+                    }
+                    self.lease.renewed(asked, self.relay.settings.lease_time);
+                }
+                looked = self.reading.ended() => self.looked(looked)?,
+                Some(ended) = self.in_flight.join_next() => self.ended(ended),
+                Some(again) = self.maintenance.join_next() => {
+                    // A broker that panicked there is asked again at leisure.
+                    let again = again.unwrap_or(Some(self.relay.settings.sweep));
+                    self.maintain_at = again.map(|wait| Instant::now() + wait);
+                }
+                // What is hinted at while a read is under way it may have missed, so it is heard after that.
+                Ok(()) = self.hint.changed(), if self.reading.is_idle() => {
+                    self.look_at = Instant::now();
+                    self.pace.hint(self.look_at);
+                }
+                () = tokio::time::sleep_until(wake_at) => {}
             }
         }
         Ok(())
     }
 
-    /// Whether it is time to read from the start again: not before the end was reached, or the rows there would never be
-    /// read where those before them have to wait (rule 5).
-    fn must_sweep(&self, now: Instant) -> bool {
-        let patience = if self.at_end { Duration::ZERO } else { self.relay.settings.sweep * PATIENT_SWEEPS };
-        now >= self.sweep_at + patience
+    /// When there is something to do that nothing under way will tell of.
+    fn wake_at(&self, now: Instant) -> Instant {
+        let open_at = self.circuit.shut_until();
+        let renew_at = Some(self.renew_at).filter(|_| self.renewing.is_idle());
+        let look_at = Some(self.look_at).filter(|_| self.reading.is_idle());
+        [self.maintain_at, open_at, self.plan.next_release(), renew_at, look_at]
+            .into_iter()
+            .flatten()
+            .filter(|time| now < *time)
+            .fold(now + self.relay.settings.poll_interval, Instant::min)
     }
 
-    /// Waits for an outcome, a hint, or the time of the next look.
-    async fn wait(&mut self, shutdown: &mut Shutdown) {
-        let now = Instant::now();
+    /// Marks what there is, and a second part beside the first where one connection does not keep up.
+    fn start_marking(&mut self) {
+        let most = if DB::SINGLE_WRITER { 1 } else { 2 };
+        while self.marking.len() < most {
+            let marks = &mut self.unfinished.marks;
+            if marks.is_empty() || !self.marking.is_idle() && marks.accepted.len() < MARKED_AT_ONCE / 2 {
+                break;
+            }
+            let (marks, relay) = (marks.take(MARKED_AT_ONCE), Arc::clone(&self.relay));
+            self.marking.start(async move { marks.write(&relay).await });
+        }
+    }
+
+    fn marked(&mut self, marked: Marked) -> Result<(), StorageError> {
+        if self.reading.is_idle() {
+            self.plan.forget(&marked.written);
+        } else {
+            self.forget.extend(marked.written);
+        }
+        self.unfinished.marks.add(marked.left);
+        marked.result
+    }
+
+    /// Renews the lease when it is time.
+    fn start_renewing(&mut self, now: Instant) {
+        if now < self.renew_at || !self.renewing.is_idle() {
+            return;
+        }
+        let (relay, fence) = (Arc::clone(&self.relay), self.lease.fence.clone());
+        let time = relay.settings.lease_time;
+        self.renew_at = now + renew_every(time);
+        self.renewing.start(async move {
+            let renewal = async {
+                let mut conn = relay.connections.write().await?;
+                crash::point("lease.before-renewal");
+                let held = DB::renew_leases(&mut conn, std::slice::from_ref(&fence), time).await?;
+                crash::point("lease.renewed");
+                Ok(!held.is_empty())
+            };
+            (now, renewal.await)
+        });
+    }
+
+    fn start_maintenance(&mut self, now: Instant) {
         if self.maintain_at.is_some_and(|time| time <= now) {
             let (broker, store) = (Arc::clone(&self.relay.broker), Arc::clone(&self.relay.store));
             self.maintain_at = None;
             let maintaining = async move { broker.maintain(store.as_ref()).await };
             self.maintenance.spawn(simulated::task(maintaining));
         }
-        let open_at = self.circuit.shut_until().filter(|until| now < *until);
-        let look_at = now + self.pace.nothing(now);
-        let next = [self.maintain_at, open_at, self.plan.next_release(), Some(self.renew_at)]
-            .into_iter()
-            .flatten()
-            .fold(look_at, Instant::min);
-        tokio::select! {
-            biased;
-            () = shutdown.stopped() => {}
-            Some(ended) = self.in_flight.join_next() => self.ended(ended),
-            Some(again) = self.maintenance.join_next() => {
-                // A broker that panicked there is asked again at leisure.
-                let again = again.unwrap_or(Some(self.relay.settings.sweep));
-                self.maintain_at = again.map(|wait| Instant::now() + wait);
-            }
-            Ok(()) = self.hint.changed() => self.pace.hint(Instant::now()),
-            () = tokio::time::sleep_until(next) => {}
-        }
-    }
-
-    /// Reads one page of each kind; whether one was full, so that there may be more, and whether a batch has left already.
-    async fn read(&mut self, now: Instant) -> Result<(bool, bool), StorageError> {
-        let settings = &self.relay.settings;
-        let rows = settings.batch_size * settings.in_flight * 4;
-        if self.circuit.is_shut(now) || !self.plan.has_room(rows.max(settings.page_size as usize), ROOM_BYTES)
-        {
-            return Ok((false, false));
-        }
-        let mut conn = self.relay.connections.read().await?;
-        if let Some(horizon) = self.watermark.unproven()
-            && DB::has_passed(&mut conn, horizon).await?
-        {
-            self.watermark.proven();
-        }
-        let query = OutboxQuery::new(&self.relay.lane, settings.page_size);
-        // What is in memory already must not fill the page.
-        let dealt_with = if self.watermark.rereads() { self.plan.seqs() } else { Vec::new() };
-        let pending = query.after(self.watermark.low()).except(&dealt_with);
-        let page = DB::read_outbox(&mut conn, &pending).await?;
-        let full = |rows: &[OutboxRow]| rows.len() >= settings.page_size as usize;
-        self.at_end = !full(&page);
-        let last = page.last().map(|row| row.seq);
-        let end = last.filter(|_| full(&page));
-        let more = full(&page);
-        self.watermark.saw(page.iter().map(|row| row.seq));
-        // On the wire before anything else is asked: what follows is for the next read.
-        self.add(page, now);
-        let began = self.start_batches(Instant::now());
-        let wanted = self.watermark.wants_horizon(last, end);
-        let horizon = if wanted { Some(DB::horizon(&mut conn).await?) } else { None };
-        self.watermark.read(last, end, horizon);
-        // By pages too: those of a topic that is held must not hide the others (rule 5).
-        let ahead = self.relay.broker.schedules_ahead();
-        let due = DB::read_outbox(&mut conn, &query.after(self.due_after).due_in(ahead)).await?;
-        self.due_after = due.last().filter(|_| full(&due)).map_or(0, |row| row.seq);
-        let more = more || full(&due);
-        self.add(due, now);
-        Ok((more, began))
     }
 
     fn add(&mut self, rows: Vec<OutboxRow>, now: Instant) {
         let ended = self.plan.add(rows, &self.relay.default_topic, now);
-        self.unfinished.dead.extend(ended);
+        self.unfinished.marks.dead.extend(ended);
     }
 
     fn start_batches(&mut self, now: Instant) -> bool {
-        let relay = self.relay;
+        let relay = &self.relay;
         let limits = relay.broker.limits();
         let limits = BatchLimits::new(limits.bytes, limits.events.min(relay.settings.batch_size));
         let depth = self.circuit.depth(relay.settings.in_flight);
@@ -245,11 +269,11 @@ impl<'a, DB: Storage> Leader<'a, DB> {
     }
 
     fn settle(&mut self, round: u64, outcome: Outcome) {
-        let relay = self.relay;
+        let relay = Arc::clone(&self.relay);
         self.plan.finished(&outcome.sessions, &outcome.unsent);
         relay.telemetry.counters.sent(outcome.sent.len() as u64);
-        self.unfinished.accepted.extend(outcome.sent);
-        self.unfinished.dead.extend(outcome.dead);
+        self.unfinished.marks.accepted.extend(outcome.sent);
+        self.unfinished.marks.dead.extend(outcome.dead);
         let now = Instant::now();
         let Some(failure) = outcome.failure else {
             self.circuit.answered(round);
@@ -274,8 +298,11 @@ impl<'a, DB: Storage> Leader<'a, DB> {
         );
         // The order is the table's: everything not under way is read again.
         self.plan.clear();
-        self.watermark.reset();
-        self.due_after = 0;
+        self.look_at = now;
+        match &mut self.position {
+            Some(position) => position.reset(now),
+            None => self.is_stale = true,
+        }
     }
 
     /// Holds a topic, each time for longer; batches of it that fail side by side hold it once.
@@ -288,27 +315,5 @@ impl<'a, DB: Storage> Leader<'a, DB> {
         let wait = self.topics.entry(topic.to_owned()).or_insert_with(new).next();
         self.plan.hold(topic, now + wait);
         wait
-    }
-
-    /// Marks what was accepted, and what can never be sent.
-    async fn mark(&mut self) -> Result<(), StorageError> {
-        let plan = &mut self.plan;
-        self.unfinished.mark(self.relay, |written| plan.forget(written)).await
-    }
-
-    /// Renews the lease when it is time; `false` when it is lost.
-    async fn keep_lease(&mut self) -> Result<bool, StorageError> {
-        let asked = Instant::now();
-        if asked < self.renew_at {
-            return Ok(true);
-        }
-        let time = self.relay.settings.lease_time;
-        let mut conn = self.relay.connections.write().await?;
-        crash::point("lease.before-renewal");
-        let held = DB::renew_leases(&mut conn, std::slice::from_ref(&self.lease.fence), time).await?;
-        crash::point("lease.renewed");
-        self.lease.renewed(asked, time);
-        self.renew_at = asked + renew_every(time);
-        Ok(!held.is_empty())
     }
 }

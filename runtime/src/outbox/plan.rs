@@ -83,9 +83,10 @@ impl Plan {
         self.known.values().chain(&self.passed_over).copied().collect()
     }
 
-    /// Whether there is room for more rows: so many batches' worth, in bytes and rows.
+    /// Whether there is room for more rows: so many bytes that wait, and so many rows that wait, are under way or are not
+    /// marked yet.
     pub(crate) fn has_room(&self, rows: usize, bytes: usize) -> bool {
-        self.waiting.len() < rows && self.waiting_bytes < bytes
+        self.known.len() < rows && self.waiting_bytes < bytes
     }
 
     /// The next batch: rows of one topic in order, none of a session under way or passed over.

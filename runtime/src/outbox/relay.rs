@@ -101,6 +101,11 @@ impl<DB: Storage> OutboxRelay<DB> {
     /// Relays until the signal is given, then lets what is under way finish and gives the lease back. Trouble with the
     /// database or the broker is reported, waited out, and never ends it. Dropping the future at any point loses nothing.
     pub async fn run(self, mut shutdown: Shutdown) {
+        let this = Arc::new(self);
+        this.run_shared(&mut shutdown).await;
+    }
+
+    async fn run_shared(self: &Arc<Self>, shutdown: &mut Shutdown) {
         let mut backoff = Backoff::new(self.settings.backoff_initial, self.settings.backoff_max);
         // Outlives every leader: an acknowledgement is a fact (rule 25).
         let mut unfinished = Unfinished::default();
@@ -109,8 +114,7 @@ impl<DB: Storage> OutboxRelay<DB> {
             let wait = match self.take_lead(&mut unfinished, &mut bound).await {
                 Ok(Some(lease)) => {
                     let since = Instant::now();
-                    let led =
-                        Leader::new(&self, lease, std::mem::take(&mut unfinished)).run(&mut shutdown).await;
+                    let led = Leader::new(self, lease, std::mem::take(&mut unfinished)).run(shutdown).await;
                     unfinished = led.0;
                     if led.1.is_ok() || since.elapsed() > self.settings.backoff_max {
                         backoff.reset();
@@ -135,7 +139,7 @@ impl<DB: Storage> OutboxRelay<DB> {
         unfinished: &mut Unfinished,
         bound: &mut bool,
     ) -> Result<Option<Lease>, StorageError> {
-        unfinished.mark(self, |_| {}).await?;
+        unfinished.mark(self).await?;
         unfinished.release(&self.connections).await?;
         if !*bound {
             // While nobody leads, the last to start has the say; later the holder of the lease has.

@@ -95,10 +95,6 @@ pub trait Storage: LeaseStorage + AdminStorage + LocalStorage + HintStorage {
     /// Whether one writer at a time holds the whole database, so that leases wait behind handlers (rule 31).
     const SINGLE_WRITER: bool;
 
-    /// Whether what was done to a session stays when its connection goes back to the library's pool, so that nothing is
-    /// lost where a worker uses one connection for several events.
-    const KEEPS_SESSIONS: bool;
-
     /// A point in the database's transaction order, for deciding whether a missing sequence number is gone for good
     /// (rule 2).
     type Horizon: Clone + Debug + Send + Sync + 'static;

@@ -94,13 +94,13 @@ async fn check(pool: &SqlitePool) -> Outcome {
     let sql = "SELECT customer, number FROM entries ORDER BY at";
     let entries: Vec<(i64, i64)> = sqlx::query_as(sql).fetch_all(pool).await?;
     let mut numbers: Vec<_> = entries.iter().map(|(_, number)| *number).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..ORDERS).collect::<Vec<_>>(), "lost or doubled");
     for customer in 0..CUSTOMERS {
         let of = entries.iter().filter(|(of, _)| *of == customer);
         let of: Vec<_> = of.map(|(_, number)| *number).collect();
         assert!(of.is_sorted(), "reordered: {of:?}");
     }
-    numbers.sort_unstable();
-    assert_eq!(numbers, (0..ORDERS).collect::<Vec<_>>(), "lost or doubled");
     Ok(())
 }
 
