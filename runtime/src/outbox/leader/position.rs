@@ -57,12 +57,12 @@ impl<DB: Storage> Position<DB> {
     /// Reads the next page of rows that were never delayed, without those that were dealt with.
     pub(super) async fn page(
         &mut self,
+        conn: &mut DB::Connection,
         relay: &OutboxRelay<DB>,
         dealt_with: &[i64],
     ) -> Result<(Vec<OutboxRow>, Page), StorageError> {
-        let mut conn = relay.connections.read().await?;
         let query = Self::query(relay).after(self.watermark.low()).except(dealt_with);
-        let rows = DB::read_outbox(&mut conn, &query).await?;
+        let rows = DB::read_outbox(conn, &query).await?;
         let page = Page { last: rows.last().map(|row| row.seq), is_full: is_full(relay, &rows) };
         self.at_end = !page.is_full;
         self.watermark.saw(rows.iter().map(|row| row.seq));
@@ -75,33 +75,33 @@ impl<DB: Storage> Position<DB> {
     }
 
     /// What a page leaves to be asked once its rows are on their way: a horizon, whether the one before has passed, and the
-    /// rows whose delay is over. Whether there may be more of those.
+    /// rows whose delay is over. Whether there may be more, of either kind.
     pub(super) async fn follow(
         &mut self,
+        conn: &mut DB::Connection,
         relay: &OutboxRelay<DB>,
         page: Page,
         now: Instant,
     ) -> Result<(Vec<OutboxRow>, bool), StorageError> {
-        let mut conn = relay.connections.read().await?;
-        let horizon = if self.wants_horizon(page) { Some(DB::horizon(&mut conn).await?) } else { None };
+        let horizon = if self.wants_horizon(page) { Some(DB::horizon(conn).await?) } else { None };
         self.passed(page, horizon);
         if now < self.due_at {
-            return Ok((Vec::new(), false));
+            return Ok((Vec::new(), page.is_full));
         }
         // Asked after the page and not before it, so that what was just committed is on its way: the next page is the read
         // that has begun later.
         if let Some(horizon) = self.watermark.unproven()
-            && DB::has_passed(&mut conn, horizon).await?
+            && DB::has_passed(conn, horizon).await?
         {
             self.watermark.proven();
         }
         // By pages too: those of a topic that is held must not hide the others (rule 5).
         let query = Self::query(relay).after(self.due_after).due_in(relay.broker.schedules_ahead());
-        let due = DB::read_outbox(&mut conn, &query).await?;
+        let due = DB::read_outbox(conn, &query).await?;
         let is_full = is_full(relay, &due);
         self.due_after = due.last().filter(|_| is_full).map_or(0, |row| row.seq);
         self.due_at = now + if is_full { Duration::ZERO } else { BUSY };
-        Ok((due, is_full))
+        Ok((due, page.is_full || is_full))
     }
 
     /// A page is taken in, and the horizon, where one was wanted, was taken after it.

@@ -18,8 +18,7 @@ const PATIENT_SWEEPS: u32 = 12;
 /// A read, with the position that it leaves.
 pub(super) struct Looked<DB: Storage> {
     position: Position<DB>,
-    rows: Result<Vec<OutboxRow>, StorageError>,
-    kind: Kind,
+    read: Result<(Vec<OutboxRow>, Kind), StorageError>,
 }
 
 /// What was read.
@@ -51,10 +50,19 @@ impl<DB: Storage> Leader<DB> {
         let dealt_with = if position.rereads() { self.plan.seqs() } else { Vec::new() };
         let relay = Arc::clone(&self.relay);
         self.reading.start(async move {
-            match position.page(&relay, &dealt_with).await {
-                Ok((rows, page)) => Looked { position, rows: Ok(rows), kind: Kind::Page(page) },
-                Err(error) => Looked { position, rows: Err(error), kind: Kind::Due { more: false } },
-            }
+            let read = async {
+                let mut conn = relay.connections.read().await?;
+                let (rows, page) = position.page(&mut conn, &relay, &dealt_with).await?;
+                let now = Instant::now();
+                if !rows.is_empty() || !position.wants_more(page, now) {
+                    return Ok((rows, Kind::Page(page)));
+                }
+                // Nothing has to leave first.
+                let (due, more) = position.follow(&mut conn, &relay, page, now).await?;
+                Ok((due, Kind::Due { more }))
+            };
+            let read = read.await;
+            Looked { position, read }
         });
     }
 
@@ -76,8 +84,8 @@ impl<DB: Storage> Leader<DB> {
 
     /// A read has ended: its rows leave before anything else is asked.
     pub(super) fn looked(&mut self, looked: Looked<DB>) -> Result<(), StorageError> {
-        let Looked { mut position, rows, kind } = looked;
-        let rows = rows?;
+        let Looked { mut position, read } = looked;
+        let (rows, kind) = read?;
         let now = Instant::now();
         // Marked before this read ended, and so before the next one begins.
         let marked = std::mem::take(&mut self.forget);
@@ -93,9 +101,13 @@ impl<DB: Storage> Leader<DB> {
                 self.take_in(rows, &marked, now);
                 let relay = Arc::clone(&self.relay);
                 self.reading.start(async move {
-                    let followed = position.follow(&relay, page, now).await;
-                    let more = page.is_full || followed.as_ref().is_ok_and(|(_, more)| *more);
-                    Looked { position, rows: followed.map(|(rows, _)| rows), kind: Kind::Due { more } }
+                    let read = async {
+                        let mut conn = relay.connections.read().await?;
+                        let (rows, more) = position.follow(&mut conn, &relay, page, now).await?;
+                        Ok((rows, Kind::Due { more }))
+                    };
+                    let read = read.await;
+                    Looked { position, read }
                 });
                 return Ok(());
             }
