@@ -111,6 +111,7 @@ impl<'a, DB: Storage> Leader<'a, DB> {
             self.start_batches(Instant::now());
             self.mark().await?;
             if !self.keep_lease().await? {
+                self.relay.telemetry.leases_lost("outbox", 1);
                 self.relay.telemetry.incidents.report(
                     IncidentKind::LeaseLost,
                     &self.relay.source,
@@ -228,8 +229,10 @@ impl<'a, DB: Storage> Leader<'a, DB> {
                 break;
             };
             let (broker, store) = (Arc::clone(&relay.broker), Arc::clone(&relay.store));
+            let (lane, telemetry) = (relay.lane.clone(), relay.telemetry.clone());
             self.in_flight.spawn(simulated::task(async move {
-                (round, send::send(broker.as_ref(), store.as_ref(), planned).await)
+                let sent = send::send(broker.as_ref(), store.as_ref(), planned, &lane, &telemetry);
+                (round, sent.await)
             }));
             started = true;
         }
