@@ -8,6 +8,8 @@ use sqlx::{Sqlite, SqlitePool, Transaction};
 mod metrics;
 #[path = "telemetry/seen.rs"]
 mod seen;
+#[path = "telemetry/service_bus.rs"]
+mod service_bus;
 #[path = "telemetry/traces.rs"]
 mod traces;
 #[path = "telemetry/transfers.rs"]
