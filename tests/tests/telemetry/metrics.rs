@@ -7,7 +7,7 @@ use distributed_events::broker::SendError;
 use distributed_events::telemetry::names::{METRICS, MetricKind};
 use tests::eventually::eventually;
 use tests::memory_broker::MemoryBroker;
-use tests::service::{Database, Running, quick};
+use tests::service::{Database, Running, quick, quick_inbox, quick_outbox};
 
 use super::seen::Figures;
 use super::{BILLING, Charged, Placed, charge, placed, publish};
@@ -149,4 +149,30 @@ fn metrics_have_names_of_their_own_units_and_descriptions() {
         assert!(!metric.description.is_empty() && !metric.description.starts_with(' '), "{metric:?}");
         assert!(metric.kind != MetricKind::Histogram || metric.unit == "s", "{metric:?}");
     }
+}
+
+#[tokio::test]
+async fn leases_that_go_to_another_instance_are_counted() {
+    let (figures, database) = (Figures::new(), Database::new().await);
+    let lease = Duration::from_secs(4);
+    let bus = quick(&database.pool)
+        .broker(LocalBroker::new())
+        .outbox(quick_outbox().lease_time(lease))
+        .inbox(quick_inbox().lease_time(lease).handler_timeout(Duration::from_millis(500)))
+        .meter(figures.meter())
+        .on(BILLING, |event: Placed, tx, context| Box::pin(charge(event, tx, context)))
+        .publishes::<Charged>()
+        .build()
+        .unwrap();
+    let running = Running::start(bus);
+    let held = "SELECT count(*) FROM distributed_events_leases WHERE owner IS NOT NULL";
+    eventually("it holds everything", || database.number(held), |held| *held == 65).await;
+    assert_eq!(running.bus.stats().leases_lost, 0);
+    let steal = "UPDATE distributed_events_leases SET owner = randomblob(16), epoch = epoch + 1";
+    sqlx::query(steal).execute(&database.pool).await.unwrap();
+    let lost = || async { running.bus.stats().leases_lost };
+    eventually("all are lost", lost, |lost| *lost == 65).await;
+    let by_table = [("distributed_events.table=inbox", 64.0), ("distributed_events.table=outbox", 1.0)];
+    figures.become_so("distributed_events.leases.lost", &by_table).await;
+    running.stop().await.unwrap();
 }
