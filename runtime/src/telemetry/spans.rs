@@ -13,9 +13,9 @@ use crate::envelope::{Envelope, EventId, Headers};
 /// The system of what stands in our own tables, where no broker is known.
 pub(crate) const OWN_SYSTEM: &str = "distributed_events";
 
-/// The kind of a span, which nobody but OpenTelemetry wants to see.
-const fn kind(kind: &'static str) -> Option<&'static str> {
-    if cfg!(feature = "otel") { Some(kind) } else { None }
+/// What is the same on every span of its kind: nobody but OpenTelemetry wants to see it, and logs are shorter without.
+const fn fixed(value: &'static str) -> Option<&'static str> {
+    if cfg!(feature = "otel") { Some(value) } else { None }
 }
 
 /// Names a span after what is done to what: "send orders".
@@ -31,12 +31,12 @@ pub(crate) fn publish(event: &Envelope) -> Span {
         target: names::TARGET,
         names::PUBLISH,
         { names::OTEL_NAME } = Empty,
-        { names::OTEL_KIND } = kind("producer"),
+        { names::OTEL_KIND } = fixed("producer"),
         { names::OTEL_STATUS } = Empty,
         { names::OTEL_STATUS_DESCRIPTION } = Empty,
-        { names::SYSTEM } = OWN_SYSTEM,
-        { names::OPERATION_NAME } = names::PUBLISH,
-        { names::OPERATION_TYPE } = "create",
+        { names::SYSTEM } = fixed(OWN_SYSTEM),
+        { names::OPERATION_NAME } = fixed(names::PUBLISH),
+        { names::OPERATION_TYPE } = fixed("create"),
         { names::DESTINATION } = event.topic.as_deref(),
         { names::MESSAGE_ID } = %event.id,
         { names::CONVERSATION_ID } = event.correlation_id.as_deref(),
@@ -79,12 +79,12 @@ macro_rules! transfer {
             parent: $parent,
             $operation,
             { names::OTEL_NAME } = Empty,
-            { names::OTEL_KIND } = kind("client"),
+            { names::OTEL_KIND } = fixed("client"),
             { names::OTEL_STATUS } = Empty,
             { names::OTEL_STATUS_DESCRIPTION } = Empty,
-            { names::SYSTEM } = place.system,
-            { names::OPERATION_NAME } = $operation,
-            { names::OPERATION_TYPE } = $operation,
+            { names::SYSTEM } = fixed(place.system),
+            { names::OPERATION_NAME } = fixed($operation),
+            { names::OPERATION_TYPE } = fixed($operation),
             { names::DESTINATION } = place.topic,
             { names::SUBSCRIPTION } = place.subscription,
             { names::SERVER } = place.server,
@@ -160,12 +160,12 @@ pub(crate) fn process(event: &Handled<'_>) -> Span {
         parent: None,
         names::PROCESS,
         { names::OTEL_NAME } = Empty,
-        { names::OTEL_KIND } = kind("consumer"),
+        { names::OTEL_KIND } = fixed("consumer"),
         { names::OTEL_STATUS } = Empty,
         { names::OTEL_STATUS_DESCRIPTION } = Empty,
-        { names::SYSTEM } = event.system,
-        { names::OPERATION_NAME } = names::PROCESS,
-        { names::OPERATION_TYPE } = names::PROCESS,
+        { names::SYSTEM } = fixed(event.system),
+        { names::OPERATION_NAME } = fixed(names::PROCESS),
+        { names::OPERATION_TYPE } = fixed(names::PROCESS),
         { names::DESTINATION } = event.topic,
         { names::SUBSCRIPTION } = event.subscription,
         { names::MESSAGE_ID } = %event.id,
