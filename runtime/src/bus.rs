@@ -4,6 +4,8 @@ pub mod builder;
 mod checks;
 mod hints;
 mod housekeeping;
+#[cfg(feature = "otel")]
+mod levels;
 mod running;
 mod topology;
 
@@ -58,6 +60,10 @@ pub(crate) struct Inner<DB: Storage> {
     has_outbox: bool,
     has_inbox: bool,
     telemetry: Telemetry,
+    #[cfg(feature = "otel")]
+    metrics_every: Duration,
+    #[cfg(feature = "otel")]
+    levels: std::sync::OnceLock<Arc<levels::Levels>>,
 }
 
 /// A subscription whose inbox is filled for another process to handle.
@@ -140,7 +146,22 @@ impl<DB: Storage> EventBus<DB> {
     /// What this bus has done since it was built.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.inner.telemetry.stats()
+        let mut stats = self.inner.telemetry.stats();
+        for broker in self.inner.brokers() {
+            let met = broker.stats();
+            stats.locks_lost += met.locks_lost;
+            stats.reconnects += met.reconnects;
+            stats.throttled += met.throttled;
+        }
+        stats
+    }
+}
+
+impl<DB: Storage> Inner<DB> {
+    /// Its brokers, each once, whatever lanes it carries.
+    fn brokers(&self) -> impl Iterator<Item = &Arc<dyn Broker>> {
+        let mut seen = HashSet::new();
+        self.lanes.iter().map(|lane| &lane.broker).filter(move |broker| seen.insert(broker.identity()))
     }
 }
 

@@ -4,7 +4,8 @@ use std::future::Future;
 use std::time::SystemTime;
 
 use crate::chance;
-use crate::envelope::{EventId, Headers, MAX_NAME, TRACEPARENT};
+use crate::envelope::{EventId, Headers, MAX_NAME};
+use crate::trace_context::TraceContext;
 
 tokio::task_local! {
     static CURRENT: Correlation;
@@ -32,13 +33,19 @@ pub struct Correlation {
     correlation_id: String,
     causation_id: Option<String>,
     traceparent: Option<String>,
+    tracestate: Option<String>,
 }
 
 impl Correlation {
     /// A correlation with an id of the caller's.
     #[must_use]
     pub fn new(correlation_id: impl Into<String>) -> Self {
-        Self { correlation_id: correlation_id.into(), causation_id: None, traceparent: None }
+        Self {
+            correlation_id: correlation_id.into(),
+            causation_id: None,
+            traceparent: None,
+            tracestate: None,
+        }
     }
 
     /// A correlation with a new random id.
@@ -58,6 +65,13 @@ impl Correlation {
     #[must_use]
     pub fn in_trace(mut self, traceparent: impl Into<String>) -> Self {
         self.traceparent = Some(traceparent.into());
+        self
+    }
+
+    /// The same with what tracing systems have added to the trace (`tracestate` header).
+    #[must_use]
+    pub fn with_trace_state(mut self, tracestate: impl Into<String>) -> Self {
+        self.tracestate = Some(tracestate.into());
         self
     }
 
@@ -90,27 +104,17 @@ impl Correlation {
         self.traceparent.as_deref()
     }
 
-    /// A child of the current trace, or the root of a new one (W3C Trace Context, section 3.2).
-    pub(crate) fn child_traceparent(&self) -> String {
-        let parent = self.traceparent.as_deref().and_then(trace_and_flags);
-        let random = chance::id().simple().to_string();
-        match parent {
-            Some((trace, flags)) => format!("00-{trace}-{}-{flags}", &random[..16]),
-            None => format!("00-{}-{}-01", chance::id().simple(), &random[..16]),
-        }
+    /// What tracing systems have added to it, if anything.
+    #[must_use]
+    pub fn trace_state(&self) -> Option<&str> {
+        self.tracestate.as_deref()
     }
-}
 
-/// The trace id and flags of a well-formed version 00 `traceparent`.
-fn trace_and_flags(traceparent: &str) -> Option<(&str, &str)> {
-    let mut parts = traceparent.split('-');
-    let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let hex = |text: &str, length| {
-        text.len() == length && text.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
-    };
-    let zero = |text: &str| text.bytes().all(|b| b == b'0');
-    (hex(version, 2) && hex(trace, 32) && !zero(trace) && hex(span, 16) && !zero(span) && hex(flags, 2))
-        .then_some((trace, flags))
+    /// Where it stands in a trace, if that is known.
+    pub(crate) fn trace(&self) -> Option<TraceContext> {
+        let (parent, state) = (self.traceparent.clone()?, self.tracestate.clone());
+        Some(TraceContext { parent, state })
+    }
 }
 
 /// What a handler can know about the event it is given, beside the event itself.
@@ -260,6 +264,8 @@ impl EventContext {
     /// The correlation under which the event's handlers run. Another system's correlation id that could not travel on
     /// with an event of ours is left behind, or no handler of it could publish.
     pub(crate) fn correlation(&self) -> Correlation {
+        let trace = TraceContext::of(&self.headers);
+        let (traceparent, tracestate) = trace.map_or((None, None), |it| (Some(it.parent), it.state));
         let travels = |id: &&String| (1..=MAX_NAME).contains(&id.chars().count()) && !id.contains('\0');
         Correlation {
             correlation_id: self
@@ -269,7 +275,8 @@ impl EventContext {
                 .cloned()
                 .unwrap_or_else(|| self.id.to_string()),
             causation_id: Some(self.id.to_string()),
-            traceparent: self.headers.get(TRACEPARENT).cloned(),
+            traceparent,
+            tracestate,
         }
     }
 }

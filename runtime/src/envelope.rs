@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -44,6 +44,14 @@ impl EventId {
     }
 }
 
+impl EventId {
+    /// When it was made, by the clock of whoever made it, where it says so.
+    pub(crate) fn made_at(&self) -> Option<SystemTime> {
+        let (seconds, nanoseconds) = self.0.get_timestamp()?.to_unix();
+        SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanoseconds))
+    }
+}
+
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.as_hyphenated().fmt(f)
@@ -75,6 +83,9 @@ pub type Headers = BTreeMap<String, String>;
 
 /// The header that carries the W3C trace context.
 pub const TRACEPARENT: &str = "traceparent";
+
+/// The header that carries what tracing systems add to it.
+pub const TRACESTATE: &str = "tracestate";
 
 /// The lane of events that name none.
 pub const DEFAULT_LANE: &str = "default";

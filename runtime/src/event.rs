@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use sqlx::Transaction;
 
 use crate::envelope::{DEFAULT_LANE, DEFAULT_MAX_SIZE, Envelope, EventId};
-use crate::outbox::publish::{self, PublishError, PublishOptions};
-use crate::storage::{NewEvent, Storage};
+use crate::outbox::publish::{self, Prepared, PublishError, PublishOptions};
+use crate::storage::Storage;
 
 /// Something that happened in one service and matters to others.
 ///
@@ -99,12 +99,7 @@ pub trait DistributedEvent: Serialize + DeserializeOwned + Send + Sync + 'static
     ) -> impl Future<Output = Result<EventId, PublishError>> + Send {
         // Encoded at the call, not at the first poll: the correlation is the caller's.
         let event = prepare(self, options);
-        async move {
-            let event = event?;
-            let id = event.envelope.id;
-            publish::write(tx, &[event]).await?;
-            Ok(id)
-        }
+        async move { publish::write(tx, event?).await }
     }
 
     /// Writes several events with one statement, in the given order; all of them or none.
@@ -117,18 +112,14 @@ pub trait DistributedEvent: Serialize + DeserializeOwned + Send + Sync + 'static
     ) -> impl Future<Output = Result<Vec<EventId>, PublishError>> + Send {
         let events: Result<Vec<_>, _> =
             events.into_iter().map(|event| prepare(event.borrow(), PublishOptions::default())).collect();
-        async move {
-            let events = events?;
-            publish::write(tx, &events).await?;
-            Ok(events.iter().map(|event| event.envelope.id).collect())
-        }
+        async move { publish::write_all(tx, events?).await }
     }
 }
 
 pub(crate) fn prepare<E: DistributedEvent>(
     event: &E,
     options: PublishOptions,
-) -> Result<NewEvent, PublishError> {
+) -> Result<Prepared, PublishError> {
     let data = serde_json::to_string(event)
         .map_err(|error| PublishError::Encode { event: E::NAME, reason: error.to_string() })?;
     let mut envelope = Envelope::new(EventId::new(), E::NAME, data);

@@ -59,7 +59,7 @@
 //! * A transaction once committed is assumed to survive: that is the database's part.
 //!
 //! Step by step, with the tests that show it: [`manual::guarantees`]. What a service has to be allowed in its database, and no
-//! more: [`manual::rights`].
+//! more: [`manual::rights`]. What it tells of itself: [`manual::telemetry`].
 //!
 //! # Features
 //!
@@ -73,12 +73,14 @@
 //! | `service-bus` | no | `ServiceBus`, the broker over Azure Service Bus |
 //! | `service-bus-http` | no | `ServiceBusHttp`, the same over HTTPS |
 //! | `entra` | no | the same with an identity of Microsoft Entra ID |
+//! | `otel` | no | traces and metrics for OpenTelemetry: [`manual::telemetry`] |
 //! | `cli` | no | the binary `distributed-events`: operates the tables of any application, and relays them |
 //! | `testing` | no | what tests need: with `sqlite`, a bus in simulated time and simulated troubles for your own handlers; random numbers, ids and hints by a seed |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 // Words that everything shares: pure, no rows, no loops.
 pub mod envelope;
+mod trace_context;
 pub mod context;
 mod error;
 pub mod retry;

@@ -7,3 +7,7 @@ pub mod guarantees {}
 /// What each part of a service has to be allowed in its database.
 #[doc = include_str!("manual/rights.md")]
 pub mod rights {}
+
+/// What a service tells of itself: every span, attribute and metric.
+#[doc = include_str!("manual/telemetry.md")]
+pub mod telemetry {}

@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use distributed_events::telemetry::names::{METRICS, MetricKind};
+
+const TELEMETRY: &str = include_str!("../../runtime/src/manual/telemetry.md");
 const GUARANTEES: &str = include_str!("../../runtime/src/manual/guarantees.md");
 
 /// All test sources as one text.
@@ -50,5 +53,53 @@ fn every_guarantee_names_tests_that_are_there() {
     for row in rows.filter(|row| !row.contains("|---|")) {
         let shown = row.trim_end_matches([' ', '|']).rsplit('|').next().unwrap_or_default();
         assert!(shown.contains('`'), "nothing shows: {row}");
+    }
+}
+
+/// What a table of the chapter on telemetry has in its first column, in backticks.
+fn listed(heading: &str) -> Vec<&'static str> {
+    let table = TELEMETRY.split(heading).nth(1).unwrap();
+    let rows = table.lines().skip_while(|line| line.is_empty()).take_while(|line| line.starts_with('|'));
+    rows.skip(1).flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2)).collect()
+}
+
+#[test]
+fn the_chapter_on_telemetry_lists_every_metric_and_nothing_else() {
+    let metrics: Vec<_> = METRICS.iter().map(|metric| metric.name).collect();
+    let mut listed = listed("| metric | kind, unit | what | by |");
+    listed.sort_unstable();
+    let mut sorted = metrics.clone();
+    sorted.sort_unstable();
+    assert_eq!(listed, sorted);
+    for metric in METRICS {
+        let row = TELEMETRY.lines().find(|line| line.starts_with(&format!("| `{}` |", metric.name))).unwrap();
+        let kind = row.split('|').nth(2).unwrap().trim();
+        let expected = match metric.kind {
+            MetricKind::Histogram => "histogram",
+            MetricKind::Gauge => "gauge",
+            _ => "counter",
+        };
+        let unit = if metric.unit == "s" { ", s" } else { "" };
+        assert_eq!(kind, format!("{expected}{unit}"), "{}", metric.name);
+    }
+}
+
+#[test]
+fn the_chapter_on_telemetry_lists_every_attribute_of_a_span() {
+    let source = include_str!("../../runtime/src/telemetry/names.rs");
+    let names: Vec<_> = source
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub const ")?.split_once(": &str = \"")?.1.strip_suffix("\";"))
+        .filter(|name| name.contains('.') && !name.starts_with("otel."))
+        .collect();
+    assert!(names.len() > 20, "{names:?}");
+    let listed = listed("| attribute | on | what |");
+    for name in &listed {
+        assert!(names.contains(name), "there is no {name}");
+    }
+    // Of metrics alone.
+    let others = ["distributed_events.state", "distributed_events.incident.kind", "distributed_events.table"];
+    for name in names {
+        assert!(listed.contains(&name) || others.contains(&name), "{name} is not listed");
     }
 }

@@ -17,6 +17,7 @@ use futures_util::future::BoxFuture;
 
 use crate::envelope::{Envelope, EventId};
 use crate::storage::InboxStore;
+use crate::telemetry::spans::{Arrived, OWN_SYSTEM};
 use crate::topology::{Takes, Topology};
 
 /// What carries events from one service's outbox to other services' inboxes.
@@ -25,6 +26,21 @@ use crate::topology::{Takes, Topology};
 pub trait Broker: Send + Sync + Debug {
     /// What tells this broker from another (rule 23), free of secrets: for example its namespace.
     fn identity(&self) -> String;
+
+    /// What this kind of broker is called in traces and metrics (`messaging.system`).
+    fn system(&self) -> &'static str {
+        OWN_SYSTEM
+    }
+
+    /// Its host, where it has one, for traces.
+    fn server(&self) -> Option<&str> {
+        None
+    }
+
+    /// What its connections have met so far.
+    fn stats(&self) -> BrokerStats {
+        BrokerStats::default()
+    }
 
     /// What one batch may hold.
     fn limits(&self) -> BatchLimits;
@@ -59,6 +75,26 @@ pub trait Broker: Send + Sync + Debug {
         &'a self,
         source: &'a Source,
     ) -> BoxFuture<'a, Result<Option<Box<dyn Receiver>>, ReceiveError>>;
+}
+
+/// What a broker's connections have met, since the broker was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BrokerStats {
+    /// Locks on messages and sessions that ended before their messages were settled.
+    pub locks_lost: u64,
+    /// Connections that were opened in the place of one that had ended.
+    pub reconnects: u64,
+    /// Answers that it is too busy.
+    pub throttled: u64,
+}
+
+impl BrokerStats {
+    /// So many of each.
+    #[must_use]
+    pub const fn new(locks_lost: u64, reconnects: u64, throttled: u64) -> Self {
+        Self { locks_lost, reconnects, throttled }
+    }
 }
 
 /// A service as a broker sees it.
@@ -203,6 +239,18 @@ pub enum SendError {
     },
 }
 
+impl SendError {
+    /// What kind of failure it is, as traces and metrics show it.
+    pub(crate) const fn kind(&self) -> &'static str {
+        match self {
+            Self::BatchTooBig(_) => "batch_too_big",
+            Self::Event { .. } => "event_refused",
+            Self::Topic { .. } => "topic_unavailable",
+            Self::Unavailable { .. } => "broker_unavailable",
+        }
+    }
+}
+
 /// Where a receiver receives from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -266,6 +314,16 @@ impl Delivery {
     pub const fn new(token: u64, message: Message) -> Self {
         Self { token, message }
     }
+
+    /// As its trace shows it.
+    pub(crate) fn arrived(&self) -> Arrived<'_> {
+        Arrived {
+            id: self.message.message_id.as_deref(),
+            enqueued_at: self.message.enqueued_at,
+            delivery_count: self.message.delivery_count,
+            headers: &self.message.properties,
+        }
+    }
 }
 
 /// A message as it came off the wire, in the words of Service Bus.
@@ -290,6 +348,8 @@ pub struct Message {
     pub sequence_number: i64,
     /// When the broker took it.
     pub enqueued_at: Option<SystemTime>,
+    /// How often the broker has delivered it, this time included; zero where it does not tell.
+    pub delivery_count: u32,
     /// When it expires.
     pub expires_at: Option<SystemTime>,
     /// Why the broker has dead-lettered it, if it has.

@@ -44,6 +44,8 @@ pub struct BusBuilder<DB: Storage> {
     pub(super) has_outbox: bool,
     pub(super) has_inbox: bool,
     pub(super) telemetry: Telemetry,
+    #[cfg(feature = "otel")]
+    pub(super) metrics_every: Duration,
 }
 
 impl<DB: Storage> fmt::Debug for BusBuilder<DB> {
@@ -76,6 +78,8 @@ impl<DB: Storage> BusBuilder<DB> {
             has_outbox: true,
             has_inbox: true,
             telemetry: Telemetry::new(),
+            #[cfg(feature = "otel")]
+            metrics_every: super::levels::EVERY,
         }
     }
 
@@ -274,6 +278,22 @@ impl<DB: Storage> BusBuilder<DB> {
     /// Is told of every incident, for alerts. It must not block.
     pub fn on_incident(mut self, hook: impl Fn(&Incident) + Send + Sync + 'static) -> Self {
         self.telemetry = self.telemetry.on_incident(hook);
+        self
+    }
+
+    /// Records metrics on this meter, instead of one named `distributed_events` of the global provider, which is asked
+    /// for when the first figure is recorded. Two buses of one process need a meter each, by names of their own, or their
+    /// tables can't be told apart.
+    #[cfg(feature = "otel")]
+    pub fn meter(mut self, meter: opentelemetry::metrics::Meter) -> Self {
+        self.telemetry = self.telemetry.meter(meter);
+        self
+    }
+
+    /// How often the tables are counted for metrics while somebody collects them (default 15 s).
+    #[cfg(feature = "otel")]
+    pub fn metrics_every(mut self, interval: Duration) -> Self {
+        self.metrics_every = interval;
         self
     }
 

@@ -64,6 +64,10 @@ pub(super) fn build<DB: Storage>(mut builder: BusBuilder<DB>) -> Result<EventBus
         has_outbox: builder.has_outbox,
         has_inbox: builder.has_inbox,
         telemetry: builder.telemetry,
+        #[cfg(feature = "otel")]
+        metrics_every: builder.metrics_every,
+        #[cfg(feature = "otel")]
+        levels: std::sync::OnceLock::new(),
     };
     #[cfg(feature = "macros")]
     super::housekeeping::note_served(&inner);

@@ -19,6 +19,7 @@ use crate::retry::Backoff;
 use crate::shutdown::Shutdown;
 use crate::simulated;
 use crate::storage::{Connections, Storage, StorageError};
+use crate::telemetry::spans::OWN_SYSTEM;
 use crate::telemetry::{IncidentKind, Telemetry};
 
 /// The wait before a loop that has panicked is started again.
@@ -72,6 +73,13 @@ pub(super) async fn run<DB: Storage>(
         let (hinting, connections) = (Arc::clone(bus), connections.clone());
         supervise(&mut loops, bus.telemetry.clone(), stop.clone(), move |stop| {
             hints::run(Arc::clone(&hinting), connections.clone(), stop)
+        });
+    }
+    #[cfg(feature = "otel")]
+    {
+        let (counted, connections) = (Arc::clone(bus), connections.clone());
+        supervise(&mut loops, bus.telemetry.clone(), stop.clone(), move |stop| {
+            super::levels::run(Arc::clone(&counted), connections.clone(), stop)
         });
     }
     let tended = Arc::clone(bus);
@@ -214,11 +222,20 @@ impl<DB: Storage> Inner<DB> {
             self.inbox.clone(),
             self.telemetry.clone(),
         )
+        .system(self.system_of(served))
         .ignoring_unknown(self.ignores_unknown.contains(&served.name))
     }
 
+    /// What carries a subscription's events; where there are several, the first lane's.
+    fn system_of(&self, served: &Served<DB>) -> &'static str {
+        let carries = |lane: &&Lane| {
+            self.subscriptions_on(&[&lane.name]).iter().any(|subscription| subscription.name == served.name)
+        };
+        self.lanes.iter().find(carries).map_or(OWN_SYSTEM, |lane| lane.broker.system())
+    }
+
     /// The lanes whose outbox this bus relays.
-    fn relayed(&self) -> impl Iterator<Item = &Lane> {
+    pub(super) fn relayed(&self) -> impl Iterator<Item = &Lane> {
         self.lanes.iter().filter(|_| self.has_outbox)
     }
 

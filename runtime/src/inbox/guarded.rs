@@ -6,9 +6,11 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use sqlx::Transaction;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::handler::{HandlerScope, States};
 use super::route::Route;
+use super::runs::Runs;
 use crate::context::EventContext;
 use crate::error::HandlerError;
 use crate::simulated::Turn;
@@ -44,9 +46,10 @@ pub(crate) struct Work<'a, DB: Storage> {
 }
 
 /// Runs the handlers of one or several rows in a transaction that also marks them as processed.
-pub(crate) async fn run<DB: Storage>(
+pub(super) async fn run<'a, DB: Storage>(
     connections: &Connections<DB>,
-    work: &Work<'_, DB>,
+    work: &Work<'a, DB>,
+    runs: &mut Runs<'a>,
 ) -> Result<Ran, StorageError> {
     connections.life().handling().await;
     let mut conn = connections.write().await?;
@@ -56,7 +59,8 @@ pub(crate) async fn run<DB: Storage>(
     // Nor does one in real time go with a simulation's.
     let simulated = conn.simulated();
     let allowed = if conn.can_close() && !simulated.is_simulated() { work.timeout } else { Duration::MAX };
-    let ran = run_on(&mut *conn, work, allowed, &simulated).await?;
+    let ran = run_on(&mut *conn, work, allowed, &simulated, runs).await?;
+    runs.ran(&ran);
     match ran {
         Ran::Committed | Ran::Stale | Ran::Held => conn.keep(),
         Ran::Failed(ref error) if !error.is_timeout() => conn.keep(),
@@ -65,11 +69,12 @@ pub(crate) async fn run<DB: Storage>(
     Ok(ran)
 }
 
-async fn run_on<DB: Storage>(
+async fn run_on<'a, DB: Storage>(
     conn: &mut DB::Connection,
-    work: &Work<'_, DB>,
+    work: &Work<'a, DB>,
     allowed: Duration,
     simulated: &Turn,
+    runs: &mut Runs<'a>,
 ) -> Result<Ran, StorageError> {
     crash::point("processor.before-mark");
     let mut tx = DB::begin_guarded(conn, allowed).await?;
@@ -93,7 +98,7 @@ async fn run_on<DB: Storage>(
         return Ok(Ran::Stale);
     }
     let handlers = async {
-        let result = run_handlers(&mut tx, work, simulated).await;
+        let result = run_handlers(&mut tx, work, simulated, runs).await;
         simulated.handled().await;
         result
     };
@@ -162,10 +167,11 @@ async fn run_on<DB: Storage>(
     }
 }
 
-async fn run_handlers<DB: Storage>(
+async fn run_handlers<'a, DB: Storage>(
     tx: &mut Transaction<'_, DB>,
-    work: &Work<'_, DB>,
+    work: &Work<'a, DB>,
     simulated: &Turn,
+    runs: &mut Runs<'a>,
 ) -> Result<(), HandlerError> {
     for (row, route) in work.rows {
         let event = &row.event;
@@ -184,12 +190,14 @@ async fn run_handlers<DB: Storage>(
             received_at: row.received_at,
         };
         let scope = HandlerScope { context: &context, states: work.states };
+        let span = runs.begin(row);
         for handler in &route.handlers {
             let body = event.body.as_bytes();
             // In the scope from the call on: a closure may publish before it returns its future.
             let run = async { handler.run(event.version, body, &mut *tx, scope).await };
-            context.correlation().scope(run).await?;
+            context.correlation().scope(run).instrument(span.clone()).await?;
         }
+        runs.returned();
     }
     Ok(())
 }

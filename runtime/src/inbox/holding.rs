@@ -89,10 +89,11 @@ impl<H> Holding<H> {
                     renewed.insert(*number, ours.then_some(asked));
                 }
             }
-            lost += usize::from(!ours);
+            lost += u64::from(!ours);
             ours
         });
         if lost > 0 {
+            core.telemetry.leases_lost("inbox", lost);
             core.telemetry.incidents.report(
                 IncidentKind::LeaseLost,
                 &core.source,

@@ -12,6 +12,7 @@ pub mod incoming;
 pub mod processor;
 pub mod relay;
 pub(crate) mod route;
+mod runs;
 pub mod settings;
 mod shard;
 mod unhandled;

@@ -18,6 +18,7 @@ use crate::pace::Pace;
 use crate::retry::Backoff;
 use crate::shutdown::Shutdown;
 use crate::storage::{Connections, Instance, Storage, StorageError};
+use crate::telemetry::spans::OWN_SYSTEM;
 use crate::telemetry::{IncidentKind, Telemetry};
 use crate::{chance, simulated, wake};
 
@@ -50,6 +51,7 @@ impl<DB: Storage> InboxProcessor<DB> {
             states,
             settings,
             telemetry,
+            system: OWN_SYSTEM,
             me,
             live: Mutex::new((None, Vec::new())),
             ignores_unknown: false,
@@ -61,6 +63,12 @@ impl<DB: Storage> InboxProcessor<DB> {
     /// Ignores events that nobody handles, instead of keeping them as dead: for subscriptions that take every event.
     pub(crate) fn ignoring_unknown(mut self, ignore: bool) -> Self {
         self.core.ignores_unknown = ignore;
+        self
+    }
+
+    /// What the broker of its events is called.
+    pub(crate) fn system(mut self, system: &'static str) -> Self {
+        self.core.system = system;
         self
     }
 

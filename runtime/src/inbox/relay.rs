@@ -3,13 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+use tracing::{Instrument, Span};
+
 use super::incoming::incoming;
 use super::settings::InboxSettings;
-use crate::broker::{Broker, Delivery, Receiver, Source};
+use crate::broker::{Broker, Delivery, ReceiveError, Receiver, Source};
 use crate::retry::Backoff;
 use crate::shutdown::Shutdown;
 use crate::storage::{Connections, IncomingEvent, IngestReport, Storage, StorageError};
-use crate::telemetry::{IncidentKind, Telemetry};
+use crate::telemetry::spans::{self, Place};
+use crate::telemetry::{IncidentKind, Telemetry, names};
 use crate::{crash, wake};
 
 /// How long one receive waits for messages.
@@ -23,6 +27,8 @@ pub struct InboxRelay<DB: Storage> {
     connections: Connections<DB>,
     broker: Arc<dyn Broker>,
     source: Source,
+    /// As traces show it: that of the dead-letter queue is another.
+    subscription: String,
     name: String,
     settings: InboxSettings,
     telemetry: Telemetry,
@@ -34,10 +40,12 @@ impl<DB: Storage> InboxRelay<DB> {
     pub fn new(pool: impl Into<Connections<DB>>, broker: Arc<dyn Broker>, source: Source) -> Self {
         let queue = if source.dead_letter_queue { "/$DeadLetterQueue" } else { "" };
         let name = format!("inbox relay of {}{queue}", source.entity());
+        let subscription = format!("{}{queue}", source.subscription);
         Self {
             connections: pool.into(),
             broker,
             source,
+            subscription,
             name,
             settings: InboxSettings::default(),
             telemetry: Telemetry::new(),
@@ -94,24 +102,59 @@ impl<DB: Storage> InboxRelay<DB> {
                     return self.trouble(IncidentKind::BrokerUnavailable, &error, backoff, shutdown).await;
                 }
             };
+            let place = self.place();
+            let span = spans::receive(place, deliveries.iter().map(Delivery::arrived));
+            let arrived = Instant::now();
             let (tokens, events): (Vec<_>, Vec<_>) = deliveries
                 .into_iter()
                 .map(|Delivery { token, message }| (token, incoming(message, &self.source)))
                 .unzip();
-            if let Err(error) = self.store(&events).await {
+            let stored = self.store(&events).instrument(span.clone()).await;
+            let failed = stored.as_ref().err().map(|_| "storage");
+            self.telemetry.transferred(names::RECEIVE, place, arrived.elapsed(), failed);
+            if let Err(error) = stored {
+                spans::failed(&span, "storage", &error);
                 // While the inbox can't be written nothing more may be locked, and what is locked must not come to the
                 // end of its lock, which would count as a failed delivery: the link is given up (rule 19).
-                let _given_back = receiver.abandon(&tokens).await;
+                let settling = spans::settle(&span, place, tokens.len(), "abandon");
+                let _given_back = receiver.abandon(&tokens).instrument(settling).await;
                 drop(receiver);
                 return self.store_at_last(&events, error, backoff, shutdown).await;
             }
             // Only what is committed is settled, and over the link it came by (rule 18).
             crash::point("inbox.before-settle");
-            if let Err(error) = receiver.complete(&tokens).await {
+            if let Err(error) = self.complete(receiver.as_mut(), &tokens, &span).await {
                 return self.trouble(IncidentKind::BrokerUnavailable, &error, backoff, shutdown).await;
             }
             crash::point("inbox.after-settle");
             backoff.reset();
+        }
+    }
+
+    /// Settles what is stored, and tells how that went.
+    async fn complete(
+        &self,
+        receiver: &mut dyn Receiver,
+        tokens: &[u64],
+        received: &Span,
+    ) -> Result<(), ReceiveError> {
+        let place = self.place();
+        let (span, begun) = (spans::settle(received, place, tokens.len(), "complete"), Instant::now());
+        let settled = receiver.complete(tokens).instrument(span.clone()).await;
+        let failed = settled.as_ref().err().map(|_| "broker_unavailable");
+        self.telemetry.transferred(names::SETTLE, place, begun.elapsed(), failed);
+        if let Err(error) = &settled {
+            spans::failed(&span, "broker_unavailable", error);
+        }
+        settled
+    }
+
+    fn place(&self) -> Place<'_> {
+        Place {
+            system: self.broker.system(),
+            server: self.broker.server(),
+            topic: &self.source.topic,
+            subscription: Some(&self.subscription),
         }
     }
 
@@ -156,19 +199,17 @@ impl<DB: Storage> InboxRelay<DB> {
         if report.inserted > 0 {
             wake::committed(wake::Hint::Received);
         }
-        self.telemetry.counters.duplicates(report.duplicates);
+        self.telemetry.received(self.place(), events.len() as u64, report.duplicates);
         for (event, reason) in events.iter().filter_map(|event| Some((event, event.dead.as_ref()?))) {
             // Where nothing was new, this one was told of when it came first.
             if report.inserted > 0 {
-                self.telemetry.counters.dead();
+                self.telemetry.dead_in_inbox(&self.source.subscription, 1);
                 let incidents = &self.telemetry.incidents;
                 incidents.report_event(IncidentKind::EventDead, &self.name, event.id, &event.name, reason);
             }
         }
-        for _ in 0..report.conflicts + report.refused {
-            self.telemetry.counters.dead();
-        }
         if report.conflicts + report.refused > 0 {
+            self.telemetry.dead_in_inbox(&self.source.subscription, report.conflicts + report.refused);
             self.telemetry.incidents.report(
                 IncidentKind::EventDead,
                 &self.name,

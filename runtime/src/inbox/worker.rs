@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::caution::Turn;
 use super::guarded::{self, Ran, Work};
 use super::handler::States;
 use super::route::{Route, Routes};
+use super::runs::{DEAD, INTERRUPTED, PROCESSED, RETRIED, Runner, Runs};
 use super::settings::InboxSettings;
 use super::shard::Shard;
 use crate::error::HandlerError;
@@ -36,6 +38,8 @@ pub(super) struct Core<DB: Storage> {
     pub(super) states: States,
     pub(super) settings: InboxSettings,
     pub(super) telemetry: Telemetry,
+    /// What the broker of its events is called.
+    pub(super) system: &'static str,
     /// This instance, and what it handles.
     pub(super) me: Instance,
     /// The live instances, and when they were asked for (rule 21).
@@ -181,21 +185,25 @@ impl<DB: Storage> Core<DB> {
             rows.iter().filter_map(|row| self.route(row).map(|route| (row, route))).collect();
         let timeout =
             routed.iter().map(|(_, route)| route.timeout).min().unwrap_or(DB::DEFAULT_HANDLER_TIMEOUT);
-        let ran = guarded::run(&self.connections, &self.work_of(&routed, timeout)).await?;
+        let mut runs = self.runner().runs();
+        let ran = guarded::run(&self.connections, &self.work_of(&routed, timeout), &mut runs).await?;
         match ran {
             Ran::Committed => {
+                runs.outcome(PROCESSED);
                 self.telemetry.counters.processed(rows.len() as u64);
                 return Ok(Step::Next);
             }
             Ran::Stale => return Ok(Step::Reread),
             // Which of them did it can't be told, and each may have had effects that are durable.
             Ran::Ended(reason) => {
+                runs.outcome(DEAD);
                 for row in rows {
                     self.end_dead(shard, row, &reason, Verdict::DeadAfterEnd, 0).await?;
                 }
                 return Ok(Step::Next);
             }
-            Ran::Failed(_) | Ran::Trouble(_) | Ran::Held => {}
+            // Each alone, which says more than the batch.
+            Ran::Failed(_) | Ran::Trouble(_) | Ran::Held => runs.outcome(INTERRUPTED),
         }
         for row in rows {
             if !shard.is_blocked(row.event.session_id.as_deref())
@@ -205,6 +213,10 @@ impl<DB: Storage> Core<DB> {
             }
         }
         Ok(Step::Next)
+    }
+
+    fn runner(&self) -> Runner<'_> {
+        Runner { telemetry: &self.telemetry, system: self.system, subscription: &self.subscription }
     }
 
     fn work_of<'a>(&'a self, rows: &'a [(&'a InboxRow, &'a Route<DB>)], timeout: Duration) -> Work<'a, DB> {
@@ -256,49 +268,57 @@ impl<DB: Storage> Core<DB> {
             shard.counts(row);
         }
         let routed = [(row, route)];
-        let ran = guarded::run(&self.connections, &self.work_of(&routed, route.timeout)).await;
+        let mut runs = self.runner().runs();
+        let ran = guarded::run(&self.connections, &self.work_of(&routed, route.timeout), &mut runs).await;
         drop(turn);
         shard.passed(row);
-        let counted = i32::from(cautious);
-        let step = match ran? {
-            Ran::Committed => {
-                self.telemetry.counters.processed(1);
-                Step::Next
-            }
-            Ran::Stale => Step::Reread,
+        let ran = ran?;
+        if matches!(ran, Ran::Held) {
             // Its session waits and no other does; nothing is written, since the row can't be (rule 3).
-            Ran::Held => {
-                shard.block(row, Instant::now() + TROUBLE_WAIT);
-                return Ok(Step::Next);
-            }
-            Ran::Ended(reason) => {
-                self.end_dead(shard, row, &reason, Verdict::DeadAfterEnd, 1 - counted).await?
-            }
-            Ran::Trouble(reason) => self.try_again(shard, row, TROUBLE_WAIT, -counted, &reason).await?,
-            Ran::Failed(error) => self.failed(shard, row, route, &error, counted).await?,
-        };
+            shard.block(row, Instant::now() + TROUBLE_WAIT);
+            return Ok(Step::Next);
+        }
+        let settling = self.settle(shard, row, route, ran, i32::from(cautious), &runs);
+        let step = settling.instrument(runs.span()).await?;
         shard.settled(row);
         Ok(step)
     }
 
-    async fn failed(
+    /// Writes down what came of a row, unless its transaction has.
+    async fn settle(
         &self,
         shard: &mut Shard<DB::Horizon>,
         row: &InboxRow,
         route: &Route<DB>,
-        error: &HandlerError,
+        ran: Ran,
         counted: i32,
+        runs: &Runs<'_>,
     ) -> Result<Step, StorageError> {
-        let reason = error.text();
-        if let Some(delay) = error.delay() {
-            return self.try_again(shard, row, delay.min(LONGEST_WAIT), -counted, &reason).await;
-        }
-        if error.is_dead_letter() {
-            return self.end_dead(shard, row, &reason, Verdict::Dead, 1 - counted).await;
-        }
-        match route.retry.delay_after(row.attempts + 1, chance::unit()) {
-            Some(delay) => self.try_again(shard, row, delay, 1 - counted, &reason).await,
-            None => self.end_dead(shard, row, &reason, Verdict::Dead, 1 - counted).await,
+        match ran {
+            Ran::Committed => {
+                runs.outcome(PROCESSED);
+                self.telemetry.counters.processed(1);
+                Ok(Step::Next)
+            }
+            Ran::Stale | Ran::Held => Ok(Step::Reread),
+            Ran::Ended(reason) => {
+                runs.outcome(DEAD);
+                self.end_dead(shard, row, &reason, Verdict::DeadAfterEnd, 1 - counted).await
+            }
+            Ran::Trouble(reason) => {
+                runs.outcome(INTERRUPTED);
+                self.try_again(shard, row, TROUBLE_WAIT, -counted, &reason).await
+            }
+            Ran::Failed(error) => {
+                let (reason, again) = (error.text(), again_in(&error, row, route));
+                runs.outcome(if again.is_some() { RETRIED } else { DEAD });
+                match again {
+                    Some((delay, counts)) => {
+                        self.try_again(shard, row, delay, i32::from(counts) - counted, &reason).await
+                    }
+                    None => self.end_dead(shard, row, &reason, Verdict::Dead, 1 - counted).await,
+                }
+            }
         }
     }
 
@@ -333,7 +353,7 @@ impl<DB: Storage> Core<DB> {
         if !self.record(&attempt.because(reason)).await? {
             return Ok(Step::Reread);
         }
-        self.telemetry.counters.dead();
+        self.telemetry.dead_in_inbox(&self.subscription, 1);
         self.tell(IncidentKind::EventDead, row, reason);
         Ok(Step::Next)
     }
@@ -348,4 +368,20 @@ impl<DB: Storage> Core<DB> {
     pub(super) fn tell(&self, kind: IncidentKind, row: &InboxRow, message: &str) {
         self.telemetry.incidents.report_event(kind, &self.source, row.event.id, &row.event.name, message);
     }
+}
+
+/// In how long a failed handler's event is tried again, if ever, and whether that run counts as an attempt.
+fn again_in<DB: Storage>(
+    error: &HandlerError,
+    row: &InboxRow,
+    route: &Route<DB>,
+) -> Option<(Duration, bool)> {
+    if let Some(delay) = error.delay() {
+        return Some((delay.min(LONGEST_WAIT), false));
+    }
+    if error.is_dead_letter() {
+        return None;
+    }
+    let delay = route.retry.delay_after(row.attempts + 1, chance::unit())?;
+    Some((delay, true))
 }

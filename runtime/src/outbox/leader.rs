@@ -147,6 +147,7 @@ impl<DB: Storage> Leader<DB> {
                 marked = self.marking.ended() => self.marked(marked)?,
                 (asked, held) = self.renewing.ended() => {
                     if !held? {
+                        self.relay.telemetry.leases_lost("outbox", 1);
                         let incidents = &self.relay.telemetry.incidents;
                         incidents.report(IncidentKind::LeaseLost, &self.relay.source, "another instance leads now");
                         return Ok(());
@@ -252,8 +253,10 @@ impl<DB: Storage> Leader<DB> {
                 break;
             };
             let (broker, store) = (Arc::clone(&relay.broker), Arc::clone(&relay.store));
+            let (lane, telemetry) = (relay.lane.clone(), relay.telemetry.clone());
             self.in_flight.spawn(simulated::task(async move {
-                (round, send::send(broker.as_ref(), store.as_ref(), planned).await)
+                let sent = send::send(broker.as_ref(), store.as_ref(), planned, &lane, &telemetry);
+                (round, sent.await)
             }));
             started = true;
         }

@@ -3,10 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use sqlx::Transaction;
+use tracing::{Instrument, Span};
 
 use crate::context::Correlation;
 use crate::envelope::{Envelope, EventId, Headers, MAX_NAME, MAX_SESSION_ID, TRACEPARENT};
 use crate::storage::{Delivery, NewEvent, Storage, StorageError};
+use crate::telemetry::{otel, spans};
+use crate::trace_context::TraceContext;
 use crate::{crash, wake};
 
 /// The longest value of one header, in bytes (Azure Service Bus quotas: 32 KB a property).
@@ -134,12 +137,19 @@ pub enum PublishError {
     Storage(#[source] StorageError),
 }
 
+/// An event that can travel, and the span under which it is written.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) event: NewEvent,
+    span: Span,
+}
+
 /// Completes an envelope from the options and the current correlation, and checks that it can travel.
 pub(crate) fn complete(
     mut envelope: Envelope,
     options: PublishOptions,
     max_size: usize,
-) -> Result<NewEvent, PublishError> {
+) -> Result<Prepared, PublishError> {
     let current = Correlation::current();
     envelope.correlation_id = options
         .correlation_id
@@ -148,12 +158,16 @@ pub(crate) fn complete(
     envelope.correlation_id.get_or_insert_with(|| correlation.correlation_id().to_owned());
     envelope.causation_id = correlation.causation_id().map(str::to_owned);
     envelope.headers = options.headers;
-    if !envelope.headers.contains_key(TRACEPARENT) {
-        envelope.headers.insert(TRACEPARENT.to_owned(), correlation.child_traceparent());
-    }
     let is_fresh = options.id.is_none();
     if let Some(id) = options.id {
         envelope.id = id;
+    }
+    let span = spans::publish(&envelope);
+    if !envelope.headers.contains_key(TRACEPARENT) {
+        let trace = correlation.trace();
+        otel::continues_unless_inside(&span, trace.as_ref());
+        let made = || trace.as_ref().map_or_else(TraceContext::root, TraceContext::child);
+        otel::context_of(&span).unwrap_or_else(made).write(&mut envelope.headers);
     }
     refuse(&envelope, options.delivery, options.ttl)
         .map_or(Ok(()), |reason| Err(PublishError::Refused { event: envelope.name.clone(), reason }))?;
@@ -161,7 +175,8 @@ pub(crate) fn complete(
     if size > max_size {
         return Err(PublishError::TooBig { event: envelope.name, size, limit: max_size });
     }
-    Ok(NewEvent { deliver: options.delivery, ttl: options.ttl, is_fresh, ..NewEvent::new(envelope) })
+    let event = NewEvent { deliver: options.delivery, ttl: options.ttl, is_fresh, ..NewEvent::new(envelope) };
+    Ok(Prepared { event, span })
 }
 
 /// What keeps an envelope from travelling, if anything.
@@ -265,14 +280,45 @@ fn bad_times(delivery: Delivery, ttl: Option<Duration>) -> Option<String> {
     }
 }
 
-/// Writes events in the caller's transaction and leaves a hint for the relay.
+/// Writes one event in the caller's transaction and leaves a hint for the relay; returns its id.
 pub(crate) async fn write<DB: Storage>(
     tx: &mut Transaction<'_, DB>,
-    events: &[NewEvent],
-) -> Result<(), PublishError> {
-    if events.is_empty() {
-        return Ok(());
+    prepared: Prepared,
+) -> Result<EventId, PublishError> {
+    let Prepared { event, span } = prepared;
+    let id = event.envelope.id;
+    let written = insert(tx, &[event]).instrument(span.clone()).await;
+    tell(&span, &written);
+    written.map(|()| id)
+}
+
+/// Writes several with one statement; returns their ids.
+pub(crate) async fn write_all<DB: Storage>(
+    tx: &mut Transaction<'_, DB>,
+    prepared: Vec<Prepared>,
+) -> Result<Vec<EventId>, PublishError> {
+    if prepared.is_empty() {
+        return Ok(Vec::new());
     }
+    let (events, spans): (Vec<_>, Vec<_>) = prepared.into_iter().map(|it| (it.event, it.span)).unzip();
+    let written = insert(tx, &events).await;
+    for span in &spans {
+        tell(span, &written);
+    }
+    written.map(|()| events.iter().map(|event| event.envelope.id).collect())
+}
+
+fn tell(span: &Span, written: &Result<(), PublishError>) {
+    if let Err(error) = written {
+        spans::failed(
+            span,
+            if matches!(error, PublishError::Duplicate { .. }) { "duplicate" } else { "storage" },
+            error,
+        );
+    }
+}
+
+async fn insert<DB: Storage>(tx: &mut Transaction<'_, DB>, events: &[NewEvent]) -> Result<(), PublishError> {
     DB::insert_outbox(&mut **tx, events).await.map_err(|error| match error {
         StorageError::DuplicateId { id } => PublishError::Duplicate { id },
         other => PublishError::Storage(other),

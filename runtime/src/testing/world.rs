@@ -191,7 +191,7 @@ impl World {
     /// # Errors
     /// When it can't travel, or when no service takes it.
     pub fn publish<E: DistributedEvent>(&mut self, event: &E) -> Result<(), SimulationError> {
-        let event = event::prepare(event, PublishOptions::default())?;
+        let event = event::prepare(event, PublishOptions::default())?.event;
         // Without a topic it travels by the default topic of its publisher, which is whatever its receivers take it for.
         if self.namespace.take(E::TOPIC, &event.envelope) == 0 {
             return Err(SimulationError::NobodyTakes { event: E::NAME });

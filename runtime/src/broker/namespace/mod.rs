@@ -8,6 +8,7 @@ mod descriptions;
 mod endpoint;
 mod http;
 mod management;
+mod met;
 mod secret;
 mod topology;
 pub(super) mod wire;
@@ -31,4 +32,5 @@ pub(super) use http::base_of;
 pub(super) use http::{HttpClient, authorization, client as http_client, reason_of};
 #[cfg(feature = "service-bus-http")]
 pub(super) use management::detail_of;
+pub(super) use met::Met;
 pub(super) use topology::{Mode, look};

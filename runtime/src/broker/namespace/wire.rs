@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::envelope::{Envelope, Headers, TRACEPARENT};
 use crate::inbox::incoming::{CAUSATION_ID, EVENT_VERSION};
 use crate::storage::shard_of;
+pub(in crate::broker) use crate::trace_context::DIAGNOSTIC_ID;
 
 /// What our bodies are.
 pub(in crate::broker) const CONTENT_TYPE: &str = "application/json";
@@ -14,8 +15,6 @@ pub(in crate::broker) const CLOUD_EVENTS_TIME: &str = "cloudEvents:time";
 pub(in crate::broker) const DEAD_LETTER_REASON: &str = "DeadLetterReason";
 /// The same at length.
 pub(in crate::broker) const DEAD_LETTER_DESCRIPTION: &str = "DeadLetterErrorDescription";
-/// What tracing of older Azure clients reads.
-pub(in crate::broker) const DIAGNOSTIC_ID: &str = "Diagnostic-Id";
 /// Headers, as JSON, whose names HTTP can't carry: it takes fewer characters, none in upper case, and some for its own.
 pub(in crate::broker) const MORE_HEADERS: &str = "eventheaders";
 

@@ -9,6 +9,8 @@ use fe2o3_amqp::types::primitives::Symbol;
 use crate::broker::namespace::wait_of;
 use crate::broker::{ReceiveError, SendError, Source};
 
+const SERVER_BUSY: &str = "com.microsoft:server-busy";
+
 /// What went wrong on a link or connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Trouble {
@@ -59,6 +61,11 @@ impl Trouble {
         matches!(self.condition(), Some("amqp:link:detach-forced"))
     }
 
+    /// The namespace takes less than is asked of it.
+    pub(super) fn is_busy(&self) -> bool {
+        self.condition() == Some(SERVER_BUSY)
+    }
+
     /// No session was free in time.
     pub(super) fn is_no_session(&self) -> bool {
         matches!(self.condition(), Some("com.microsoft:timeout" | "com.microsoft:session-cannot-be-locked"))
@@ -85,7 +92,7 @@ impl Trouble {
             | "com.microsoft:auth-failed" => {
                 SendError::Topic { topic: topic.to_owned(), reason: format!("{self}{advice}") }
             }
-            "com.microsoft:server-busy" => {
+            SERVER_BUSY => {
                 SendError::Unavailable { retry_after: Some(wait_of(description)), reason: self.to_string() }
             }
             _ => SendError::Unavailable { reason: self.to_string(), retry_after: None },

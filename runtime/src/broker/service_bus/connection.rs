@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::cbs::Cbs;
 use super::condition::Trouble;
 use super::health::Health;
-use crate::broker::namespace::{Credential, Endpoint};
+use crate::broker::namespace::{Credential, Endpoint, Met};
 
 /// How often tokens are looked through for such as expire soon.
 const RENEWAL_LOOK: Duration = Duration::from_secs(1);
@@ -28,6 +28,7 @@ const WINDOW: u32 = 5_000;
 pub(super) struct Namespace {
     pub(super) endpoint: Endpoint,
     pub(super) credential: Credential,
+    pub(super) met: Met,
     live: Mutex<Option<Live>>,
 }
 
@@ -62,7 +63,7 @@ impl Opened {
 
 impl Namespace {
     pub(super) fn new(endpoint: Endpoint, credential: Credential) -> Self {
-        Self { endpoint, credential, live: Mutex::new(None) }
+        Self { endpoint, credential, met: Met::default(), live: Mutex::new(None) }
     }
 
     /// Begins an AMQP session for a link to an address, on which the connection is authorized.
@@ -121,6 +122,7 @@ impl Namespace {
         let access = Arc::new(Mutex::new(Access { cbs, tokens: HashMap::new() }));
         let live = Live { connection, access, health };
         tokio::spawn(renew(Arc::downgrade(&live.access), self.credential.clone(), live.health.clone()));
+        self.met.connected();
         tracing::debug!(namespace = %self.endpoint.host, "connected");
         Ok(live)
     }

@@ -155,6 +155,7 @@ pub(super) type Received = Body<Plain>;
 
 /// A received message in the words of the port.
 pub(super) fn decode(message: AmqpMessage<Received>) -> Message {
+    let delivery_count = message.header.map_or(0, |header| header.delivery_count.saturating_add(1));
     let properties = message.properties.unwrap_or_default();
     let annotations = message.message_annotations.map(|found| found.0).unwrap_or_default();
     let annotation = |name: &str| annotations.get(&OwnedKey::Symbol(Symbol::from(name)));
@@ -185,6 +186,7 @@ pub(super) fn decode(message: AmqpMessage<Received>) -> Message {
             _ => 0,
         },
         enqueued_at: time(annotation("x-opt-enqueued-time")),
+        delivery_count,
         expires_at: expiry(properties.absolute_expiry_time.as_ref()),
         dead_letter_reason,
     }

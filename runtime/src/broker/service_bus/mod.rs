@@ -32,7 +32,8 @@ use super::namespace::{
 };
 #[cfg(feature = "entra")]
 use super::namespace::{host_and_port, shown};
-use super::{Batch, BatchLimits, Broker, ReceiveError, Receiver, SendError, Service, Source};
+use super::{Batch, BatchLimits, Broker, BrokerStats, ReceiveError, Receiver, SendError, Service, Source};
+use crate::telemetry::names::SERVICE_BUS;
 
 /// What a batch holds before a topic has told: the Standard tier's 256 KiB, less room for what AMQP adds.
 const BATCH_BYTES: usize = 240 * 1024;
@@ -194,6 +195,18 @@ impl Broker for ServiceBus {
         format!("service-bus:{}", self.inner.namespace.endpoint.host)
     }
 
+    fn system(&self) -> &'static str {
+        SERVICE_BUS
+    }
+
+    fn server(&self) -> Option<&str> {
+        Some(&self.inner.namespace.endpoint.host)
+    }
+
+    fn stats(&self) -> BrokerStats {
+        self.inner.namespace.met.stats()
+    }
+
     fn limits(&self) -> BatchLimits {
         BatchLimits::new(BATCH_BYTES, BATCH_EVENTS)
     }
@@ -217,7 +230,12 @@ impl Broker for ServiceBus {
             let source = format!("sb://{}", self.inner.namespace.endpoint.host);
             let encoded = message::encode(batch.events, &source).map_err(SendError::BatchTooBig)?;
             let sent = self.topic(batch.topic).send(&self.inner.namespace, batch.topic, encoded).await;
-            sent.map_err(|trouble| trouble.sending(batch.topic, &self.advice()))
+            sent.map_err(|trouble| {
+                if trouble.is_busy() {
+                    self.inner.namespace.met.throttled();
+                }
+                trouble.sending(batch.topic, &self.advice())
+            })
         })
     }
 

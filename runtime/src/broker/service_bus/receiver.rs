@@ -131,6 +131,9 @@ impl SubscriptionReceiver {
     }
 
     fn error(&self, trouble: Trouble) -> ReceiveError {
+        if trouble.is_busy() {
+            self.namespace.met.throttled();
+        }
         trouble.receiving(&self.source, &self.advice)
     }
 
@@ -231,6 +234,7 @@ impl SubscriptionReceiver {
                 // Its deliveries are somebody else's again (rule 18).
                 self.unsettled.retain(|_, unsettled| unsettled.link != number);
                 if self.sessions && trouble.condition().is_some() {
+                    self.namespace.met.locks_lost(1);
                     tracing::debug!(entity = %self.address, %trouble, "a session was taken away");
                 } else if trouble.is_idle_detach() {
                     self.accept(Wish::Plain);
@@ -298,6 +302,7 @@ impl SubscriptionReceiver {
             }
             // Service Bus would not say that it came too late.
             if unsettled.locked_until.is_some_and(|until| until < now + LOCK_MARGIN) {
+                self.namespace.met.locks_lost(1);
                 tracing::debug!(entity = %self.address, "a lock ran out before its message was stored");
                 continue;
             }

@@ -77,6 +77,7 @@ struct In {
     session_id: Option<String>,
     correlation_id: Option<String>,
     sequence_number: Option<i64>,
+    delivery_count: Option<u32>,
     enqueued_time_utc: Option<String>,
     time_to_live: Option<f64>,
 }
@@ -110,6 +111,7 @@ pub(super) fn decode(headers: &HttpHeaders, body: Vec<u8>) -> Message {
         properties,
         sequence_number: said.sequence_number.unwrap_or_default(),
         enqueued_at,
+        delivery_count: said.delivery_count.unwrap_or_default(),
         expires_at: enqueued_at.zip(lives).and_then(|(from, lives)| from.checked_add(lives)),
     }
 }
@@ -131,6 +133,7 @@ fn lenient(json: &str) -> In {
         session_id: text("SessionId"),
         correlation_id: text("CorrelationId"),
         sequence_number: text("SequenceNumber").and_then(|text| text.parse().ok()),
+        delivery_count: text("DeliveryCount").and_then(|text| text.parse().ok()),
         enqueued_time_utc: text("EnqueuedTimeUtc"),
         time_to_live: text("TimeToLive").and_then(|text| text.parse().ok()),
     }

@@ -18,10 +18,11 @@ use receiver::HttpReceiver;
 use refusal::{Refusal, SESSIONS};
 
 use super::namespace::{
-    Attached, ConnectionString, Credential, Endpoint, KeySource, Keys, Mode, ServiceBusConfigError,
+    Attached, ConnectionString, Credential, Endpoint, KeySource, Keys, Met, Mode, ServiceBusConfigError,
     SharedKey, TopologyError, base_of, certificates, look, shown, wire,
 };
-use super::{Batch, BatchLimits, Broker, ReceiveError, Receiver, SendError, Service, Source};
+use super::{Batch, BatchLimits, Broker, BrokerStats, ReceiveError, Receiver, SendError, Service, Source};
+use crate::telemetry::names::SERVICE_BUS;
 use crate::topology::{Topology, TopologyReport};
 
 /// What a batch holds: the Standard tier's 256 KiB, less room for what Service Bus makes of each event's properties.
@@ -59,6 +60,7 @@ struct Inner {
     endpoint: Endpoint,
     credential: Credential,
     attached: Attached,
+    met: Arc<Met>,
     door: OnceLock<Result<Arc<Door>, String>>,
     /// Opened by the start's look at the subscriptions, and to be taken over by their relays.
     opened: Mutex<HashMap<Source, HttpReceiver>>,
@@ -81,7 +83,7 @@ impl ServiceBusHttp {
 
     fn new(endpoint: Endpoint, credential: Credential) -> Self {
         let (attached, door, opened) = (Attached::default(), OnceLock::new(), Mutex::default());
-        Self { inner: Arc::new(Inner { endpoint, credential, attached, door, opened }) }
+        Self { inner: Arc::new(Inner { endpoint, credential, attached, met: Arc::default(), door, opened }) }
     }
 
     fn changed(&self, change: impl FnOnce(&mut Endpoint)) -> Self {
@@ -184,7 +186,7 @@ impl ServiceBusHttp {
         let queue = if source.dead_letter_queue { "/$DeadLetterQueue" } else { "" };
         let entity = format!("{}{queue}", source.subscription);
         let client = self.client(&source.topic)?.subscription_receiver(&entity);
-        Ok(HttpReceiver::new(client, source.clone(), self.advice()))
+        Ok(HttpReceiver::new(client, source.clone(), self.advice(), Arc::clone(&self.inner.met)))
     }
 
     /// Finds out which subscriptions have sessions, by asking each for its first message.
@@ -228,6 +230,18 @@ impl Broker for ServiceBusHttp {
         format!("service-bus:{}", self.inner.endpoint.host)
     }
 
+    fn system(&self) -> &'static str {
+        SERVICE_BUS
+    }
+
+    fn server(&self) -> Option<&str> {
+        Some(&self.inner.endpoint.host)
+    }
+
+    fn stats(&self) -> BrokerStats {
+        self.inner.met.stats()
+    }
+
     fn limits(&self) -> BatchLimits {
         BatchLimits::new(BATCH_BYTES, BATCH_EVENTS)
     }
@@ -262,7 +276,12 @@ impl Broker for ServiceBusHttp {
                 }
                 Err(refusal) => Err(refusal),
             };
-            sent.map_err(|refusal| refusal.sending(batch.topic, &self.advice()))
+            sent.map_err(|refusal| {
+                if refusal.is_busy() {
+                    self.inner.met.throttled();
+                }
+                refusal.sending(batch.topic, &self.advice())
+            })
         })
     }
 

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::message::decode;
 use super::refusal::Refusal;
+use crate::broker::namespace::Met;
 use crate::broker::{Delivery, ReceiveError, Receiver, Source};
 
 /// How many messages are asked for at once, as long as there are some.
@@ -35,6 +36,7 @@ pub(super) struct HttpReceiver {
     client: SubscriptionReceiver,
     source: Source,
     advice: String,
+    met: Arc<Met>,
     asking: JoinSet<Asked>,
     /// How many to ask for at once: more as long as there are some, one when there are none.
     wanted: usize,
@@ -54,11 +56,12 @@ impl fmt::Debug for HttpReceiver {
 }
 
 impl HttpReceiver {
-    pub(super) fn new(client: SubscriptionReceiver, source: Source, advice: String) -> Self {
+    pub(super) fn new(client: SubscriptionReceiver, source: Source, advice: String, met: Arc<Met>) -> Self {
         Self {
             client,
             source,
             advice,
+            met,
             asking: JoinSet::new(),
             wanted: 1,
             arrived: VecDeque::new(),
@@ -114,6 +117,9 @@ impl HttpReceiver {
                 return Ok(self.arrived.drain(..count).collect());
             }
             if let Some(refusal) = self.failure.take() {
+                if refusal.is_busy() {
+                    self.met.throttled();
+                }
                 return Err(refusal.receiving(&self.source, &self.advice));
             }
             match tokio::time::timeout_at(deadline, self.asking.join_next()).await {
@@ -141,7 +147,7 @@ impl HttpReceiver {
             let Some(locked) = self.unsettled.remove(token) else { continue };
             // It is never closed.
             let permit = Arc::clone(&self.settling).acquire_owned().await.ok();
-            tokio::spawn(settle.one(locked, self.source.entity(), permit));
+            tokio::spawn(settle.one(locked, self.source.entity(), Arc::clone(&self.met), permit));
         }
     }
 }
@@ -165,7 +171,13 @@ enum Settle {
 }
 
 impl Settle {
-    async fn one(self, locked: Box<PeekLockResponse>, entity: String, _permit: Option<OwnedSemaphorePermit>) {
+    async fn one(
+        self,
+        locked: Box<PeekLockResponse>,
+        entity: String,
+        met: Arc<Met>,
+        _permit: Option<OwnedSemaphorePermit>,
+    ) {
         let settled = match self {
             Self::Complete => locked.delete_message().await.map(drop),
             Self::GiveBack => locked.unlock_message().await,
@@ -173,6 +185,7 @@ impl Settle {
         match settled.map_err(Refusal::of) {
             Ok(()) => {}
             Err(lost) if lost.is_lock_lost() => {
+                met.locks_lost(1);
                 tracing::debug!(%entity, "a lock ran out before its message was stored");
             }
             Err(refusal) => {
@@ -213,7 +226,7 @@ impl Drop for HttpReceiver {
             }
         }
         for (_, locked) in self.unsettled.drain() {
-            tokio::spawn(Settle::GiveBack.one(locked, self.source.entity(), None));
+            tokio::spawn(Settle::GiveBack.one(locked, self.source.entity(), Arc::clone(&self.met), None));
         }
     }
 }

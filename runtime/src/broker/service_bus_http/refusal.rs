@@ -26,6 +26,11 @@ impl Refusal {
         error.into_downcast::<Self>().unwrap_or_else(|other| Self::NoAnswer(other.to_string()))
     }
 
+    /// The namespace takes less than is asked of it.
+    pub(super) fn is_busy(&self) -> bool {
+        matches!(self, Self::Said { status: 429 | 503, .. })
+    }
+
     /// The lock is gone, or was never ours.
     pub(super) fn is_lock_lost(&self) -> bool {
         matches!(self, Self::Said { status: 404 | 410, .. })

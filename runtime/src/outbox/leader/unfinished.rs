@@ -99,7 +99,7 @@ impl Marks {
             let marked = DB::mark_outbox_dead(&mut conn, *id, reason).await?;
             crash::point("relay.after-dead");
             if marked {
-                relay.telemetry.counters.dead();
+                relay.telemetry.dead_in_outbox(&relay.lane, 1);
                 relay.telemetry.incidents.report_event(
                     IncidentKind::EventDead,
                     &relay.source,

@@ -92,7 +92,7 @@ pub(crate) fn publishable() -> impl Strategy<Value = Envelope> {
                 event.session_id = session;
                 let options =
                     PublishOptions { headers, correlation_id: Some(correlation), ..PublishOptions::new() };
-                let mut event = complete(event, options, DEFAULT_MAX_SIZE).ok()?.envelope;
+                let mut event = complete(event, options, DEFAULT_MAX_SIZE).ok()?.event.envelope;
                 event.causation_id = causation;
                 event.created_at = time(created);
                 event.deliver_at = at.map(time);

@@ -1,10 +1,10 @@
-//! What the loops tell of: incidents, to the log and to the bus's hook.
+//! What went wrong and was dealt with: to the log, to the bus's hook, and counted.
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
+use super::metrics::{Attributes, Metrics};
+use super::names;
 use crate::envelope::EventId;
 
 /// Something that went wrong and that the library has dealt with: for alerts, not for decisions.
@@ -45,12 +45,30 @@ pub enum IncidentKind {
     Warning,
 }
 
+impl IncidentKind {
+    /// The kind as metrics show it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BrokerUnavailable => "broker_unavailable",
+            Self::TopicHeld => "topic_held",
+            Self::DatabaseTrouble => "database_trouble",
+            Self::HandlerFailed => "handler_failed",
+            Self::EventDead => "event_dead",
+            Self::LeaseLost => "lease_lost",
+            Self::WaitingForInstance => "waiting_for_instance",
+            Self::Warning => "warning",
+        }
+    }
+}
+
 type Hook = dyn Fn(&Incident) + Send + Sync;
 
 /// Where incidents go: always to the log, and to the hook if there is one.
 #[derive(Clone, Default)]
 pub(crate) struct Incidents {
     hook: Option<Arc<Hook>>,
+    pub(super) metrics: Metrics,
 }
 
 impl fmt::Debug for Incidents {
@@ -60,8 +78,8 @@ impl fmt::Debug for Incidents {
 }
 
 impl Incidents {
-    pub(crate) fn with_hook(hook: impl Fn(&Incident) + Send + Sync + 'static) -> Self {
-        Self { hook: Some(Arc::new(hook)) }
+    pub(super) fn hook(&mut self, hook: impl Fn(&Incident) + Send + Sync + 'static) {
+        self.hook = Some(Arc::new(hook));
     }
 
     pub(crate) fn report(&self, kind: IncidentKind, source: &str, message: impl fmt::Display) {
@@ -97,6 +115,7 @@ impl Incidents {
             IncidentKind::EventDead => tracing::error!(?kind, source, ?event, ?name, "{message}"),
             _ => tracing::warn!(?kind, source, ?event, ?name, "{message}"),
         }
+        self.metrics.count(&names::INCIDENTS, 1, &Attributes::new(&[(names::INCIDENT, kind.as_str())]));
         if let Some(hook) = &self.hook {
             // A hook that panics must not take a loop down with it.
             let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| hook(incident)));
@@ -105,95 +124,4 @@ impl Incidents {
             }
         }
     }
-}
-
-/// An event's way, as the library's counters see it; read with [`EventBus::stats`](crate::EventBus::stats).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Events that brokers accepted from this bus's outbox.
-    pub sent: u64,
-    /// Events that handlers of this bus finished.
-    pub processed: u64,
-    /// Attempts of handlers that failed and are tried again.
-    pub retried: u64,
-    /// Events that ended dead in this bus's loops.
-    pub dead: u64,
-    /// Received events that were there already.
-    pub duplicates: u64,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    sent: AtomicU64,
-    processed: AtomicU64,
-    retried: AtomicU64,
-    dead: AtomicU64,
-    duplicates: AtomicU64,
-}
-
-impl Counters {
-    pub(crate) fn sent(&self, count: u64) {
-        self.sent.fetch_add(count, Ordering::Relaxed);
-    }
-
-    pub(crate) fn processed(&self, count: u64) {
-        self.processed.fetch_add(count, Ordering::Relaxed);
-    }
-
-    pub(crate) fn retried(&self) {
-        self.retried.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn dead(&self) {
-        self.dead.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn duplicates(&self, count: u64) {
-        self.duplicates.fetch_add(count, Ordering::Relaxed);
-    }
-
-    pub(crate) fn snapshot(&self) -> Stats {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Stats {
-            sent: read(&self.sent),
-            processed: read(&self.processed),
-            retried: read(&self.retried),
-            dead: read(&self.dead),
-            duplicates: read(&self.duplicates),
-        }
-    }
-}
-
-/// What every loop of a bus shares for telling what it does.
-#[derive(Clone, Debug, Default)]
-pub struct Telemetry {
-    pub(crate) incidents: Incidents,
-    pub(crate) counters: Arc<Counters>,
-}
-
-impl Telemetry {
-    /// Telemetry that goes to the log only.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The same with a hook for incidents.
-    #[must_use]
-    pub fn on_incident(mut self, hook: impl Fn(&Incident) + Send + Sync + 'static) -> Self {
-        self.incidents = Incidents::with_hook(hook);
-        self
-    }
-
-    /// The counters so far.
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        self.counters.snapshot()
-    }
-}
-
-/// A duration as people read it.
-pub(crate) fn seconds(duration: Duration) -> String {
-    format!("{:.1} s", duration.as_secs_f64())
 }

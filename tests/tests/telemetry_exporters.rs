@@ -1,0 +1,15 @@
+//! The examples of exporters, as processes: two services over the emulator of Service Bus, and what they say to a
+//! collector of OTLP, to Application Insights, and to Prometheus.
+
+#[path = "telemetry_exporters/application_insights.rs"]
+mod application_insights;
+#[path = "telemetry_exporters/collector.rs"]
+mod collector;
+#[path = "telemetry_exporters/otlp.rs"]
+mod otlp;
+#[path = "telemetry_exporters/prometheus.rs"]
+mod prometheus;
+#[path = "telemetry_exporters/shop.rs"]
+mod shop;
+#[path = "telemetry_exporters/shown.rs"]
+mod shown;
