@@ -89,6 +89,8 @@ mod watermark;
 mod lease;
 pub mod shutdown;
 pub mod telemetry;
+mod pulse;
+pub mod health;
 pub mod topology;
 mod wake;
 #[cfg(feature = "__crash-points")]
@@ -130,6 +132,7 @@ pub use context::{Correlation, EventContext};
 pub use envelope::{Envelope, EventId, Headers};
 pub use error::HandlerError;
 pub use event::{DecodeError, DistributedEvent};
+pub use health::{Health, HealthThresholds};
 pub use inbox::handler::{Handler, HandlerSettings, State};
 pub use inbox::processor::InboxProcessor;
 pub use inbox::relay::InboxRelay;

@@ -15,6 +15,7 @@ use crate::context::EventContext;
 use crate::envelope::DEFAULT_LANE;
 use crate::error::HandlerError;
 use crate::event::DistributedEvent;
+use crate::health::HealthThresholds;
 use crate::inbox::bind::{BoundHandler, EventShape};
 use crate::inbox::handler::{DeclaredHandler, Handler, HandlerSettings, States};
 use crate::inbox::settings::InboxSettings;
@@ -44,6 +45,7 @@ pub struct BusBuilder<DB: Storage> {
     pub(super) has_outbox: bool,
     pub(super) has_inbox: bool,
     pub(super) telemetry: Telemetry,
+    pub(super) thresholds: HealthThresholds,
 }
 
 impl<DB: Storage> fmt::Debug for BusBuilder<DB> {
@@ -76,6 +78,7 @@ impl<DB: Storage> BusBuilder<DB> {
             has_outbox: true,
             has_inbox: true,
             telemetry: Telemetry::new(),
+            thresholds: HealthThresholds::default(),
         }
     }
 
@@ -268,6 +271,12 @@ impl<DB: Storage> BusBuilder<DB> {
     /// other processes are then found by polling.
     pub fn listen(mut self, listens: bool) -> Self {
         self.listens = listens;
+        self
+    }
+
+    /// What [`EventBus::health`] calls unwell.
+    pub fn health_thresholds(mut self, thresholds: HealthThresholds) -> Self {
+        self.thresholds = thresholds;
         self
     }
 

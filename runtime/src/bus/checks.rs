@@ -9,6 +9,7 @@ use super::{BusError, EventBus, Inner, Received, Served};
 use crate::broker::{Service, Subscription};
 use crate::inbox::bind::{BoundHandler, EventShape};
 use crate::inbox::route::Routes;
+use crate::pulse::Pulse;
 use crate::storage::{PoolInbox, PoolSettings, Storage};
 use crate::topology::{subscription_problem, topic_problem};
 
@@ -63,6 +64,8 @@ pub(super) fn build<DB: Storage>(mut builder: BusBuilder<DB>) -> Result<EventBus
         has_outbox: builder.has_outbox,
         has_inbox: builder.has_inbox,
         telemetry: builder.telemetry,
+        pulse: Pulse::default(),
+        thresholds: builder.thresholds,
     };
     #[cfg(feature = "macros")]
     super::housekeeping::note_served(&inner);
