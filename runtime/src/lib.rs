@@ -74,6 +74,7 @@
 //! | `service-bus-http` | no | `ServiceBusHttp`, the same over HTTPS |
 //! | `entra` | no | the same with an identity of Microsoft Entra ID |
 //! | `cli` | no | the binary `distributed-events`: operates the tables of any application, and relays them |
+//! | `dashboard` | no | the dashboard: an axum router that any service can mount, and a command of that binary |
 //! | `testing` | no | what tests need: with `sqlite`, a bus in simulated time and simulated troubles for your own handlers; random numbers, ids and hints by a seed |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -112,6 +113,8 @@ pub mod inbox;
 // What assembles the loops, and what operators ask.
 pub mod bus;
 pub mod admin;
+#[cfg(feature = "dashboard")]
+pub mod dashboard;
 
 pub mod manual;
 #[cfg(feature = "testing")]
