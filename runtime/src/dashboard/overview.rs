@@ -96,7 +96,7 @@ pub(super) async fn show<DB: OperatorStorage>(
             (owners(&visit, Table::Inbox, "Subscriptions", &depths.inbox.subscriptions))
         }
         section.panel #dead data-live {
-            h2 { "Dead events" }
+            h2 { "Dead events, the oldest of each table" }
             @if dead_outbox.is_empty() { p.muted { "There are none." } }
             @else {
                 (lists::brief(&visit, &dead_outbox))

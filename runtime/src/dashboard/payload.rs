@@ -87,8 +87,7 @@ impl Payloads {
                 (self.shown(Private::Body { event, text: &digits }), "not text; the first bytes")
             }
         };
-        let json = serde_json::from_str::<serde_json::Value>(&text).ok();
-        let json = json.and_then(|json| serde_json::to_string_pretty(&json).ok());
+        let json = serde_json::from_str::<serde::de::IgnoredAny>(&text).ok().map(|_| indented(&text));
         let kind = if json.is_some() { "JSON" } else { kind };
         let text = json.unwrap_or(text);
         let end = text.floor_char_boundary(SHOWN);
@@ -121,5 +120,68 @@ impl Payloads {
                 }
             }
         }
+    }
+}
+
+/// JSON on lines of its own. Nothing but its white space changes: no number is rounded, no key moved, no repeated one lost.
+fn indented(json: &str) -> String {
+    let (mut out, mut depth, mut in_text, mut escaped) =
+        (String::with_capacity(json.len() * 2), 0_usize, false, false);
+    for char in json.chars() {
+        if in_text {
+            out.push(char);
+            in_text = escaped || char != '"';
+            escaped = char == '\\' && !escaped;
+            continue;
+        }
+        match char {
+            '"' => {
+                in_text = true;
+                out.push(char);
+            }
+            '{' | '[' => {
+                depth += 1;
+                out.push(char);
+                line(&mut out, depth);
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                // An empty one stays on its line.
+                let is_empty = out.trim_end().ends_with(if char == '}' { '{' } else { '[' });
+                out.truncate(out.trim_end().len());
+                if !is_empty {
+                    line(&mut out, depth);
+                }
+                out.push(char);
+            }
+            ',' => {
+                out.push(char);
+                line(&mut out, depth);
+            }
+            ':' => out.push_str(": "),
+            char if char.is_ascii_whitespace() => {}
+            char => out.push(char),
+        }
+    }
+    out
+}
+
+fn line(out: &mut String, depth: usize) {
+    out.push('\n');
+    // Deeper than anybody reads, the indentation alone would be more than the text.
+    out.extend(std::iter::repeat_n(' ', 2 * depth.min(32)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::indented;
+
+    #[test]
+    fn json_is_indented_and_stays_what_it_was() {
+        let json = r#"{"b":12345678901234567890123,"a":[1,{"x":"a\\\"{,}: "}],"a":[ ],"c":{}}"#;
+        let expected = "{\n  \"b\": 12345678901234567890123,\n  \"a\": [\n    1,\n    {\n      \"x\": \"a\\\\\\\"{,}: \"\n    }\n  ],\n  \"a\": [],\n  \"c\": {}\n}";
+        assert_eq!(indented(json), expected);
+        assert_eq!(indented(expected), expected);
+        assert_eq!(indented("\"}\\\\\""), "\"}\\\\\"");
     }
 }

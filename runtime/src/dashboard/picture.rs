@@ -6,14 +6,14 @@ use maud::{Markup, html};
 
 use super::words::visible;
 
-const BOX_WIDTH: usize = 250;
+const BOX_WIDTH: usize = 236;
 const BOX_HEIGHT: usize = 46;
 const GAP: usize = 14;
-const BETWEEN: usize = 80;
+const BETWEEN: usize = 64;
 const HEAD: usize = 30;
 const MARGIN: usize = 6;
 /// Characters that fit into a box.
-const FIT: usize = 32;
+const FIT: usize = 29;
 
 struct Node {
     column: usize,
