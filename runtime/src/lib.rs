@@ -59,7 +59,7 @@
 //! * A transaction once committed is assumed to survive: that is the database's part.
 //!
 //! Step by step, with the tests that show it: [`manual::guarantees`]. What a service has to be allowed in its database, and no
-//! more: [`manual::rights`].
+//! more: [`manual::rights`]. How it is watched and mended: [`manual::operating`].
 //!
 //! # Features
 //!

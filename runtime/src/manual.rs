@@ -7,3 +7,7 @@ pub mod guarantees {}
 /// What each part of a service has to be allowed in its database.
 #[doc = include_str!("manual/rights.md")]
 pub mod rights {}
+
+/// How a service is watched and mended: health for probes, a dashboard for people.
+#[doc = include_str!("manual/operating.md")]
+pub mod operating {}
