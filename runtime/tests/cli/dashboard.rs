@@ -86,7 +86,16 @@ fn it_refuses_to_start_where_others_could_come_in() {
     let start = |tokens: &[(&str, &str)]| {
         let mut command = program.command(&["dashboard", "--listen", "0.0.0.0:0"]);
         command.env_remove(READ.0).env_remove(WRITE.0).envs(tokens.iter().copied());
-        said(&command.output().unwrap())
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // One that starts says so in a line; one that refuses ends without.
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        if !line.is_empty() {
+            child.kill().unwrap();
+        }
+        let ended = child.wait_with_output().unwrap();
+        assert_eq!(line, "", "it has started");
+        said(&ended)
     };
     let open = start(&[]);
     assert_eq!((open.status, open.output.as_str()), (2, ""));

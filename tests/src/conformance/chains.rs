@@ -23,16 +23,18 @@ async fn sent<F: Fixture>(fixture: &F, ids: &[EventId]) {
 /// Causes by their ids, and what has come of them by the correlation, in every state and both tables.
 pub async fn a_chain_is_found_across_both_tables<F: Fixture>() {
     let fixture = F::fresh().await;
-    let placed = caused("placed", "order-1", None);
+    // Of another correlation: it is known by its id alone.
+    let asked = caused("asked", "cart-9", None);
+    let placed = caused("placed", "order-1", Some(asked.envelope.id));
     let charged = caused("charged", "order-1", Some(placed.envelope.id));
     let mut reminded = caused("reminded", "order-1", Some(placed.envelope.id));
     reminded.deliver = distributed_events::storage::Delivery::In(Duration::from_secs(3_600));
     let mailed = caused("mailed", "order-1", Some(charged.envelope.id));
     let shipped = caused("shipped", "order-1", Some(charged.envelope.id));
     let stranger = caused("stranger", "order-2", None);
-    let all = [&placed, &charged, &reminded, &mailed, &shipped, &stranger].map(Clone::clone);
+    let all = [&asked, &placed, &charged, &reminded, &mailed, &shipped, &stranger].map(Clone::clone);
     publish(&fixture, &all).await;
-    sent(&fixture, &[placed.envelope.id, charged.envelope.id, stranger.envelope.id]).await;
+    sent(&fixture, &[asked.envelope.id, placed.envelope.id, charged.envelope.id, stranger.envelope.id]).await;
     let killed = F::DB::mark_outbox_dead(&mut *fixture.conn().await, mailed.envelope.id, "too big").await;
     assert!(killed.unwrap());
     // What another service has made of it came back, as it did itself.
@@ -53,14 +55,14 @@ pub async fn a_chain_is_found_across_both_tables<F: Fixture>() {
             .iter()
             .map(|link| (link.depth, link.rows[0].1.event.as_str(), link.rows.len()))
             .collect();
-        assert_eq!(told.len(), 6, "{told:?}");
-        assert_eq!(told[0], (0, "placed", 1));
-        assert_eq!(told.iter().filter(|link| link.0 == 1).count(), 2, "{told:?}");
+        assert_eq!(told.len(), 7, "{told:?}");
+        assert_eq!(told[..2], [(0, "asked", 1), (1, "placed", 1)]);
+        assert_eq!(told.iter().filter(|link| link.0 == 2).count(), 2, "{told:?}");
         let charge = told.iter().position(|link| link.1 == "charged").unwrap();
         assert_eq!(told[charge].2, 2, "both tables have it: {told:?}");
         let mut come_of_it: Vec<_> = told[charge + 1..charge + 4].to_vec();
         come_of_it.sort_unstable();
-        assert_eq!(come_of_it, [(2, "mailed", 1), (2, "receipt", 1), (2, "shipped", 1)]);
+        assert_eq!(come_of_it, [(3, "mailed", 1), (3, "receipt", 1), (3, "shipped", 1)]);
     }
     assert!(admin::chain(fixture.pool(), EventId::new()).await.unwrap().is_none());
 }
