@@ -18,16 +18,20 @@ use std::time::Duration;
 use sqlx::Pool;
 use uuid::Uuid;
 
+mod chain;
+mod history;
 mod rows;
 mod status;
 
 pub use crate::storage::{
     DeadRow, DeadRowFilter, InboxCounts, InstanceStatus, LeaseStatus, LocalSubscription, NotACursor,
-    OutboxCounts, Retention, RowCursor, RowDetail, RowFilter, RowState, RowSummary, StateCounts, Table,
-    Throughput,
+    OutboxCounts, RelatedRow, Retention, RowCursor, RowDetail, RowFilter, RowState, RowSummary, StateCounts,
+    Table, Throughput,
 };
 use crate::storage::{Storage, StorageError};
 use crate::wake::{self, Hint};
+pub use chain::{Chain, ChainLink, chain};
+pub use history::{Span, settled_between};
 pub use rows::{clock, inbox_rows, list_rows, outbox_row, purge, replay, resend_between};
 pub use status::{instances, leases, migration_sql, subscriptions_received, throughput};
 
@@ -70,8 +74,33 @@ pub async fn requeue<DB: Storage>(
     seqs: &[i64],
     delay: Duration,
 ) -> Result<u64, StorageError> {
+    requeue_noting(pool, table, seqs, delay, None).await
+}
+
+/// The same with a reason, which is added to the rows' last errors and stays with them until they fail again.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn requeue_because<DB: Storage>(
+    pool: &Pool<DB>,
+    table: Table,
+    seqs: &[i64],
+    delay: Duration,
+    reason: &str,
+) -> Result<u64, StorageError> {
+    requeue_noting(pool, table, seqs, delay, note("requeued", reason).as_deref()).await
+}
+
+async fn requeue_noting<DB: Storage>(
+    pool: &Pool<DB>,
+    table: Table,
+    seqs: &[i64],
+    delay: Duration,
+    note: Option<&str>,
+) -> Result<u64, StorageError> {
     let mut conn = pool.acquire().await?;
-    let count = DB::requeue(&mut *conn, table, seqs, delay).await?;
+    let count = DB::requeue(&mut *conn, table, seqs, delay, note).await?;
+    tracing::info!(table = table.name(), count, note, "an operator has requeued dead events");
     let hint = match table {
         Table::Outbox => Hint::Published,
         Table::Inbox => Hint::Received,
@@ -104,7 +133,41 @@ pub async fn resend<DB: Storage>(
 /// # Errors
 /// When the database refuses.
 pub async fn discard<DB: Storage>(pool: &Pool<DB>, table: Table, seqs: &[i64]) -> Result<u64, StorageError> {
-    DB::discard(&mut *pool.acquire().await?, table, seqs).await
+    discard_noting(pool, table, seqs, None).await
+}
+
+/// The same with a reason: in the inbox it is added to the rows' last errors. Of the outbox nothing is kept, and so it
+/// stands in the log alone.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn discard_because<DB: Storage>(
+    pool: &Pool<DB>,
+    table: Table,
+    seqs: &[i64],
+    reason: &str,
+) -> Result<u64, StorageError> {
+    discard_noting(pool, table, seqs, note("discarded", reason).as_deref()).await
+}
+
+async fn discard_noting<DB: Storage>(
+    pool: &Pool<DB>,
+    table: Table,
+    seqs: &[i64],
+    note: Option<&str>,
+) -> Result<u64, StorageError> {
+    let count = DB::discard(&mut *pool.acquire().await?, table, seqs, note).await?;
+    tracing::info!(table = table.name(), count, note, "an operator has discarded dead events");
+    Ok(count)
+}
+
+/// The longest reason that is kept, in characters.
+const LONGEST_REASON: usize = 500;
+
+fn note(done: &str, reason: &str) -> Option<String> {
+    let reason: String = reason.trim().chars().take(LONGEST_REASON).collect();
+    (!reason.is_empty())
+        .then(|| format!("{done} by an operator: {}", reason.replace(['\n', '\r', '\0'], " ")))
 }
 
 /// The subscriptions to which the local broker delivers this database's events, as they were recorded in it.

@@ -2,6 +2,7 @@
 
 pub mod builder;
 mod checks;
+mod health;
 mod hints;
 mod housekeeping;
 #[cfg(feature = "otel")]
@@ -20,11 +21,13 @@ use sqlx::{Pool, Transaction};
 use self::builder::BusBuilder;
 use crate::broker::{Broker, SendError};
 use crate::crash;
+use crate::health::HealthThresholds;
 use crate::inbox::bind::EventShape;
 use crate::inbox::handler::States;
 use crate::inbox::route::Routes;
 use crate::inbox::settings::InboxSettings;
 use crate::outbox::settings::OutboxSettings;
+use crate::pulse::Pulse;
 use crate::storage::{PoolInbox, Storage, StorageError};
 use crate::telemetry::{Stats, Telemetry};
 use crate::wake::{self, Hint};
@@ -64,6 +67,8 @@ pub(crate) struct Inner<DB: Storage> {
     metrics_every: Duration,
     #[cfg(feature = "otel")]
     levels: std::sync::OnceLock<Arc<levels::Levels>>,
+    pulse: Pulse,
+    thresholds: HealthThresholds,
 }
 
 /// A subscription whose inbox is filled for another process to handle.

@@ -59,7 +59,8 @@
 //! * A transaction once committed is assumed to survive: that is the database's part.
 //!
 //! Step by step, with the tests that show it: [`manual::guarantees`]. What a service has to be allowed in its database, and no
-//! more: [`manual::rights`]. What it tells of itself: [`manual::telemetry`].
+//! more: [`manual::rights`]. What it tells of itself: [`manual::telemetry`]. How it is watched and mended:
+//! [`manual::operating`].
 //!
 //! # Features
 //!
@@ -75,6 +76,7 @@
 //! | `entra` | no | the same with an identity of Microsoft Entra ID |
 //! | `otel` | no | traces and metrics for OpenTelemetry: [`manual::telemetry`] |
 //! | `cli` | no | the binary `distributed-events`: operates the tables of any application, and relays them |
+//! | `dashboard` | no | the dashboard: an axum router that any service can mount, and a command of that binary |
 //! | `testing` | no | what tests need: with `sqlite`, a bus in simulated time and simulated troubles for your own handlers; random numbers, ids and hints by a seed |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -91,6 +93,8 @@ mod watermark;
 mod lease;
 pub mod shutdown;
 pub mod telemetry;
+mod pulse;
+pub mod health;
 pub mod topology;
 mod wake;
 #[cfg(feature = "__crash-points")]
@@ -112,6 +116,8 @@ pub mod inbox;
 // What assembles the loops, and what operators ask.
 pub mod bus;
 pub mod admin;
+#[cfg(feature = "dashboard")]
+pub mod dashboard;
 
 pub mod manual;
 #[cfg(feature = "testing")]
@@ -132,6 +138,7 @@ pub use context::{Correlation, EventContext};
 pub use envelope::{Envelope, EventId, Headers};
 pub use error::HandlerError;
 pub use event::{DecodeError, DistributedEvent};
+pub use health::{Health, HealthThresholds};
 pub use inbox::handler::{Handler, HandlerSettings, State};
 pub use inbox::processor::InboxProcessor;
 pub use inbox::relay::InboxRelay;

@@ -11,3 +11,7 @@ pub mod rights {}
 /// What a service tells of itself: every span, attribute and metric.
 #[doc = include_str!("manual/telemetry.md")]
 pub mod telemetry {}
+
+/// How a service is watched and mended: health for probes, a dashboard for people.
+#[doc = include_str!("manual/operating.md")]
+pub mod operating {}

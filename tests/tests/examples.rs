@@ -1,9 +1,12 @@
 //! The examples do what they say.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Instant;
 
+use tempfile::TempDir;
+use tests::eventually::DEADLINE;
 use tests::programs::{example, run};
 
 fn lines_with(out: &str, start: &str) -> Vec<String> {
@@ -54,29 +57,74 @@ fn several_instances() {
     assert_eq!(shares[3], "the first handled 0, the second 100", "{out}");
 }
 
+/// An example that serves HTTP.
+struct Serving {
+    process: Child,
+    out: Lines<BufReader<ChildStdout>>,
+    address: String,
+    _directory: TempDir,
+}
+
+impl Serving {
+    fn start(name: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut process = Command::new(example(name))
+            .arg("127.0.0.1:0")
+            .current_dir(directory.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut out = BufReader::new(process.stdout.take().unwrap()).lines();
+        let address = out.next().unwrap().unwrap().strip_prefix("listening on http://").unwrap().to_owned();
+        Self { process, out, address, _directory: directory }
+    }
+
+    /// The whole answer to a request without a body.
+    fn ask(&self, what: &str) -> String {
+        let mut connection = TcpStream::connect(&self.address).unwrap();
+        write!(connection, "{what} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+            .unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn said(&mut self) -> String {
+        self.out.next().unwrap().unwrap()
+    }
+
+    /// Asks it to stop, as a supervisor does; it has to do so well.
+    fn stop(mut self) {
+        let id = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-s", "TERM", &id]).status().unwrap().success());
+        assert_eq!(self.said(), "stopped");
+        assert!(self.process.wait().unwrap().success());
+    }
+}
+
 #[test]
 fn an_axum_service_takes_an_order_and_stops_in_order() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut service = Command::new(example("axum_service"))
-        .arg("127.0.0.1:0")
-        .current_dir(directory.path())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut out = BufReader::new(service.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let address = out.next().unwrap().strip_prefix("listening on http://").unwrap().to_owned();
-    let mut connection = TcpStream::connect(address).unwrap();
-    write!(
-        connection,
-        "POST /orders/7 HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-    )
-    .unwrap();
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).unwrap();
+    let mut service = Serving::start("axum_service");
+    let answer = service.ask("POST /orders/7");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert_eq!(out.next().unwrap(), "order 7 is shipped");
-    let killed = Command::new("kill").args(["-s", "TERM", &service.id().to_string()]).status().unwrap();
-    assert!(killed.success());
-    assert_eq!(out.next().unwrap(), "stopped");
-    assert!(service.wait().unwrap().success());
+    assert_eq!(service.said(), "order 7 is shipped");
+    service.stop();
+}
+
+#[test]
+fn probes_tell_live_and_ready_with_reasons() {
+    let service = Serving::start("health_probes");
+    let live = service.ask("GET /livez");
+    assert!(live.starts_with("HTTP/1.1 200") && live.contains("\"live\":true"), "{live}");
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let ready = service.ask("GET /readyz");
+        if ready.starts_with("HTTP/1.1 200") {
+            assert!(ready.contains("\"lanes\":[{\"name\":\"default\""), "{ready}");
+            break;
+        }
+        assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("\"degraded\":[\"the bus "), "{ready}");
+        assert!(Instant::now() < deadline, "{ready}");
+    }
+    service.stop();
 }

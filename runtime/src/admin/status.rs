@@ -43,7 +43,7 @@ pub async fn throughput<DB: OperatorStorage>(
     let now = DB::clock(&mut *conn).await?;
     let since = now.checked_sub(within).unwrap_or(std::time::SystemTime::UNIX_EPOCH);
     // What is settled in this very millisecond counts, too.
-    DB::throughput(&mut *conn, table, since, now + Duration::from_millis(1)).await
+    DB::throughput(&mut *conn, table, since, now + Duration::from_millis(1), u32::MAX).await
 }
 
 /// The subscriptions that the inbox has a row of, open or settled.

@@ -15,6 +15,7 @@ use crate::context::EventContext;
 use crate::envelope::DEFAULT_LANE;
 use crate::error::HandlerError;
 use crate::event::DistributedEvent;
+use crate::health::HealthThresholds;
 use crate::inbox::bind::{BoundHandler, EventShape};
 use crate::inbox::handler::{DeclaredHandler, Handler, HandlerSettings, States};
 use crate::inbox::settings::InboxSettings;
@@ -46,6 +47,7 @@ pub struct BusBuilder<DB: Storage> {
     pub(super) telemetry: Telemetry,
     #[cfg(feature = "otel")]
     pub(super) metrics_every: Duration,
+    pub(super) thresholds: HealthThresholds,
 }
 
 impl<DB: Storage> fmt::Debug for BusBuilder<DB> {
@@ -80,6 +82,7 @@ impl<DB: Storage> BusBuilder<DB> {
             telemetry: Telemetry::new(),
             #[cfg(feature = "otel")]
             metrics_every: super::levels::EVERY,
+            thresholds: HealthThresholds::default(),
         }
     }
 
@@ -272,6 +275,12 @@ impl<DB: Storage> BusBuilder<DB> {
     /// other processes are then found by polling.
     pub fn listen(mut self, listens: bool) -> Self {
         self.listens = listens;
+        self
+    }
+
+    /// What [`EventBus::health`] calls unwell.
+    pub fn health_thresholds(mut self, thresholds: HealthThresholds) -> Self {
+        self.thresholds = thresholds;
         self
     }
 

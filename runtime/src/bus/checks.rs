@@ -9,6 +9,7 @@ use super::{BusError, EventBus, Inner, Received, Served};
 use crate::broker::{Service, Subscription};
 use crate::inbox::bind::{BoundHandler, EventShape};
 use crate::inbox::route::Routes;
+use crate::pulse::Pulse;
 use crate::storage::{PoolInbox, PoolSettings, Storage};
 use crate::topology::{subscription_problem, topic_problem};
 
@@ -68,6 +69,8 @@ pub(super) fn build<DB: Storage>(mut builder: BusBuilder<DB>) -> Result<EventBus
         metrics_every: builder.metrics_every,
         #[cfg(feature = "otel")]
         levels: std::sync::OnceLock::new(),
+        pulse: Pulse::default(),
+        thresholds: builder.thresholds,
     };
     #[cfg(feature = "macros")]
     super::housekeeping::note_served(&inner);

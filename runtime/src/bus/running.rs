@@ -15,12 +15,13 @@ use crate::broker::{SendError, Source};
 use crate::inbox::processor::InboxProcessor;
 use crate::inbox::relay::InboxRelay;
 use crate::outbox::relay::OutboxRelay;
+use crate::pulse::{Beat, Phase, Role};
 use crate::retry::Backoff;
 use crate::shutdown::Shutdown;
 use crate::simulated;
 use crate::storage::{Connections, Storage, StorageError};
+use crate::telemetry::IncidentKind;
 use crate::telemetry::spans::OWN_SYSTEM;
-use crate::telemetry::{IncidentKind, Telemetry};
 
 /// The wait before a loop that has panicked is started again.
 const RESTART_WAIT: Duration = Duration::from_secs(1);
@@ -34,6 +35,7 @@ pub(super) async fn run<DB: Storage>(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), BusError> {
     let shutdown = shutdown.shared();
+    let _run = bus.pulse.run();
     let (waiting, mut waits) = watch::channel(false);
     // A start that goes on is let through, so that what it tells others is told.
     let given_up = async {
@@ -52,42 +54,49 @@ pub(super) async fn run<DB: Storage>(
     // Aborted when this future is dropped, which rolls back what is under way.
     let mut loops = JoinSet::new();
     for lane in bus.relayed() {
-        let (bus, connections, lane) = (Arc::clone(bus), connections.clone(), lane.clone());
-        let telemetry = bus.telemetry.clone();
-        supervise(&mut loops, telemetry, stop.clone(), move |stop| bus.relay(&connections, &lane).run(stop));
+        let (connections, lane) = (connections.clone(), lane.clone());
+        let beat =
+            bus.watch(format!("outbox relay of lane {}", lane.name), Role::OutboxRelay(lane.name.clone()));
+        supervise(&mut loops, bus, &beat, stop.clone(), move |bus, beat, stop| {
+            bus.relay(&connections, &lane).beat(beat).run(stop)
+        });
     }
     for (index, served) in bus.subscriptions.iter().enumerate() {
         for (lane, source) in bus.sources(served) {
             receive(&mut loops, bus, &connections, stop.clone(), lane, source);
         }
-        let (bus, connections) = (Arc::clone(bus), connections.clone());
-        let telemetry = bus.telemetry.clone();
-        supervise(&mut loops, telemetry, stop.clone(), move |stop| {
-            bus.processor(&connections, &bus.subscriptions[index]).run(stop)
+        let connections = connections.clone();
+        let name = &served.name;
+        let beat =
+            bus.watch(format!("inbox processor of subscription {name}"), Role::Processor(name.clone()));
+        supervise(&mut loops, bus, &beat, stop.clone(), move |bus, beat, stop| {
+            bus.processor(&connections, &bus.subscriptions[index]).beat(beat).run(stop)
         });
     }
     for (lane, source) in bus.received_sources() {
         receive(&mut loops, bus, &connections, stop.clone(), lane, source);
     }
     if DB::CARRIES_HINTS {
-        let (hinting, connections) = (Arc::clone(bus), connections.clone());
-        supervise(&mut loops, bus.telemetry.clone(), stop.clone(), move |stop| {
-            hints::run(Arc::clone(&hinting), connections.clone(), stop)
+        let (connections, beat) = (connections.clone(), bus.watch("listener".to_owned(), Role::Other));
+        supervise(&mut loops, bus, &beat, stop.clone(), move |bus, _, stop| {
+            hints::run(Arc::clone(bus), connections.clone(), stop)
         });
     }
     #[cfg(feature = "otel")]
     {
-        let (counted, connections) = (Arc::clone(bus), connections.clone());
-        supervise(&mut loops, bus.telemetry.clone(), stop.clone(), move |stop| {
-            super::levels::run(Arc::clone(&counted), connections.clone(), stop)
+        let (connections, beat) = (connections.clone(), bus.watch("metrics".to_owned(), Role::Other));
+        supervise(&mut loops, bus, &beat, stop.clone(), move |bus, _, stop| {
+            super::levels::run(Arc::clone(bus), connections.clone(), stop)
         });
     }
-    let tended = Arc::clone(bus);
-    supervise(&mut loops, bus.telemetry.clone(), stop, move |stop| {
-        housekeeping::run(Arc::clone(&tended), connections.clone(), stop)
+    let beat = bus.watch("housekeeping".to_owned(), Role::Other);
+    supervise(&mut loops, bus, &beat, stop, move |bus, _, stop| {
+        housekeeping::run(Arc::clone(bus), connections.clone(), stop)
     });
+    bus.pulse.phase(Phase::Running);
 
     shutdown.await;
+    bus.pulse.phase(Phase::Stopping);
     handle.stop();
     let finished = async { while loops.join_next().await.is_some() {} };
     if tokio::time::timeout(bus.shutdown_deadline, finished).await.is_err() {
@@ -110,11 +119,15 @@ fn receive<DB: Storage>(
     lane: Lane,
     source: Source,
 ) {
-    let (bus, connections) = (Arc::clone(bus), connections.clone());
-    supervise(loops, bus.telemetry.clone(), stop, move |stop| {
+    let connections = connections.clone();
+    let queue = if source.dead_letter_queue { "dead letters of " } else { "" };
+    let name = format!("inbox relay of {queue}{}", source.entity());
+    let beat = bus.watch(name, Role::InboxRelay(source.subscription.clone()));
+    supervise(loops, bus, &beat, stop, move |bus, beat, stop| {
         InboxRelay::new(connections.clone(), Arc::clone(&lane.broker), source.clone())
             .settings(bus.inbox.clone())
             .telemetry(bus.telemetry.clone())
+            .beat(beat)
             .run(stop)
     });
 }
@@ -179,19 +192,24 @@ async fn patiently<DB: Storage, T, F: Future<Output = Result<T, StorageError>>>(
 }
 
 /// Runs a loop until it ends, and again when it panics: a loop that died in silence would stop the service's events.
-fn supervise<F>(
+fn supervise<DB: Storage, F>(
     loops: &mut JoinSet<()>,
-    telemetry: Telemetry,
+    bus: &Arc<Inner<DB>>,
+    beat: &Arc<Beat>,
     stop: Shutdown,
-    make: impl Fn(Shutdown) -> F + Send + 'static,
+    make: impl Fn(&Arc<Inner<DB>>, Arc<Beat>, Shutdown) -> F + Send + 'static,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
+    let (bus, beat) = (Arc::clone(bus), Arc::clone(beat));
     loops.spawn(simulated::task(async move {
         let mut waiting = stop.clone();
-        while let Err(panic) = AssertUnwindSafe(make(stop.clone())).catch_unwind().await {
+        while let Err(panic) =
+            AssertUnwindSafe(make(&bus, Arc::clone(&beat), stop.clone())).catch_unwind().await
+        {
+            beat.panicked();
             let error = crate::error::HandlerError::panicked(panic.as_ref());
-            telemetry.incidents.report(
+            bus.telemetry.incidents.report(
                 IncidentKind::Warning,
                 "supervisor",
                 format_args!("a loop is restarted: {error}"),
@@ -200,10 +218,17 @@ fn supervise<F>(
                 return;
             }
         }
+        beat.ended();
     }));
 }
 
 impl<DB: Storage> Inner<DB> {
+    fn watch(&self, name: String, role: Role) -> Arc<Beat> {
+        let beat = Beat::new(name, role);
+        self.pulse.watch(&beat);
+        beat
+    }
+
     fn relay(&self, connections: &Connections<DB>, lane: &Lane) -> OutboxRelay<DB> {
         OutboxRelay::new(connections.clone(), Arc::clone(&lane.broker))
             .store(Arc::clone(&self.store) as _)

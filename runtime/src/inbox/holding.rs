@@ -193,6 +193,11 @@ impl<H> Holding<H> {
         Ok(())
     }
 
+    /// How many shards are held, idle or at work.
+    pub(super) fn count(&self) -> usize {
+        self.fences.len()
+    }
+
     pub(super) fn is_leaving(&self, number: u8) -> bool {
         self.leaving.contains(&number)
     }

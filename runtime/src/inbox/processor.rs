@@ -15,6 +15,7 @@ use super::shard::Shard;
 use super::worker::Core;
 use crate::lease::renew_every;
 use crate::pace::Pace;
+use crate::pulse::Beat;
 use crate::retry::Backoff;
 use crate::shutdown::Shutdown;
 use crate::storage::{Connections, Instance, Storage, StorageError};
@@ -28,6 +29,7 @@ use crate::{chance, simulated, wake};
 #[derive(Debug)]
 pub struct InboxProcessor<DB: Storage> {
     core: Core<DB>,
+    beat: Arc<Beat>,
 }
 
 type Worked<DB> = (Shard<<DB as Storage>::Horizon>, Result<(), StorageError>);
@@ -57,7 +59,7 @@ impl<DB: Storage> InboxProcessor<DB> {
             ignores_unknown: false,
             ignored: Mutex::new(HashSet::new()),
         };
-        Self { core }
+        Self { core, beat: Beat::unwatched() }
     }
 
     /// Ignores events that nobody handles, instead of keeping them as dead: for subscriptions that take every event.
@@ -72,11 +74,17 @@ impl<DB: Storage> InboxProcessor<DB> {
         self
     }
 
+    /// Where it shows that it runs.
+    pub(crate) fn beat(mut self, beat: Arc<Beat>) -> Self {
+        self.beat = beat;
+        self
+    }
+
     /// Processes until the signal is given, then lets the handlers under way finish and gives the shards back. Trouble
     /// with the database is reported, waited out, and never ends it. Dropping the future at any point loses nothing.
     pub async fn run(self, shutdown: Shutdown) {
         let core = Arc::new(self.core);
-        let mut run = Run::new(core);
+        let mut run = Run::new(core, self.beat);
         run.until(shutdown).await;
         run.finish().await;
     }
@@ -85,6 +93,7 @@ impl<DB: Storage> InboxProcessor<DB> {
 /// The state of a running processor.
 struct Run<DB: Storage> {
     core: Arc<Core<DB>>,
+    beat: Arc<Beat>,
     holding: Holding<DB::Horizon>,
     /// Aborted when dropped, which rolls their transactions back.
     workers: JoinSet<Worked<DB>>,
@@ -101,7 +110,7 @@ struct Run<DB: Storage> {
 }
 
 impl<DB: Storage> Run<DB> {
-    fn new(core: Arc<Core<DB>>) -> Self {
+    fn new(core: Arc<Core<DB>>, beat: Arc<Beat>) -> Self {
         let settings = &core.settings;
         Self {
             holding: Holding::new(),
@@ -116,11 +125,13 @@ impl<DB: Storage> Run<DB> {
             backoff: Backoff::new(settings.backoff_initial, settings.backoff_max),
             resting_until: None,
             core,
+            beat,
         }
     }
 
     async fn until(&mut self, mut shutdown: Shutdown) {
         while !shutdown.is_stopped() {
+            self.beat.beat();
             match self.look(&shutdown).await {
                 Ok(started) => {
                     if started {
@@ -142,6 +153,7 @@ impl<DB: Storage> Run<DB> {
         let now = Instant::now();
         if now >= self.renew_at {
             self.holding.renew(&self.core).await?;
+            self.beat.holds(self.holding.count());
             self.renew_at = now + renew_every(self.core.settings.lease_time);
         }
         self.holding.release_leaving(&self.core).await?;

@@ -9,6 +9,7 @@ use tracing::{Instrument, Span};
 use super::incoming::incoming;
 use super::settings::InboxSettings;
 use crate::broker::{Broker, Delivery, ReceiveError, Receiver, Source};
+use crate::pulse::Beat;
 use crate::retry::Backoff;
 use crate::shutdown::Shutdown;
 use crate::storage::{Connections, IncomingEvent, IngestReport, Storage, StorageError};
@@ -32,6 +33,7 @@ pub struct InboxRelay<DB: Storage> {
     name: String,
     settings: InboxSettings,
     telemetry: Telemetry,
+    beat: Arc<Beat>,
 }
 
 impl<DB: Storage> InboxRelay<DB> {
@@ -49,6 +51,7 @@ impl<DB: Storage> InboxRelay<DB> {
             name,
             settings: InboxSettings::default(),
             telemetry: Telemetry::new(),
+            beat: Beat::unwatched(),
         }
     }
 
@@ -66,11 +69,18 @@ impl<DB: Storage> InboxRelay<DB> {
         self
     }
 
+    /// Where it shows that it runs.
+    pub(crate) fn beat(mut self, beat: Arc<Beat>) -> Self {
+        self.beat = beat;
+        self
+    }
+
     /// Relays until the signal is given. Ends by itself only where the broker delivers into inboxes without it. Dropping
     /// the future at any point loses nothing: what was received and not settled is delivered again.
     pub async fn run(self, mut shutdown: Shutdown) {
         let mut backoff = Backoff::new(self.settings.backoff_initial, self.settings.backoff_max);
         while !shutdown.is_stopped() {
+            self.beat.beat();
             // No message is asked for while the inbox can't be written (rule 19).
             if let Err(error) = self.probe().await {
                 self.trouble(IncidentKind::DatabaseTrouble, &error, &mut backoff, &mut shutdown).await;
@@ -91,6 +101,10 @@ impl<DB: Storage> InboxRelay<DB> {
         loop {
             let received =
                 shutdown.or_stop(receiver.receive(self.settings.receive_batch, RECEIVE_WAIT)).await;
+            self.beat.beat();
+            if matches!(received, Some(Ok(_))) {
+                self.beat.broker_answered();
+            }
             let deliveries = match received {
                 None => return,
                 Some(Ok(deliveries)) if deliveries.is_empty() => {
@@ -229,6 +243,10 @@ impl<DB: Storage> InboxRelay<DB> {
         shutdown: &mut Shutdown,
     ) {
         self.telemetry.incidents.report(kind, &self.name, error);
+        self.beat.beat();
+        if kind == IncidentKind::BrokerUnavailable {
+            self.beat.broker_failed(error);
+        }
         if kind == IncidentKind::DatabaseTrouble {
             self.connections.suspect();
         }

@@ -130,6 +130,10 @@ impl<DB: Storage> Leader<DB> {
 
     async fn lead(&mut self, shutdown: &mut Shutdown) -> Result<(), StorageError> {
         while !shutdown.is_stopped() {
+            // A read that hangs is not passed over.
+            if self.reading.is_idle() {
+                self.relay.beat.beat();
+            }
             while let Some(ended) = self.in_flight.try_join_next() {
                 self.ended(ended);
             }
@@ -280,18 +284,21 @@ impl<DB: Storage> Leader<DB> {
         let now = Instant::now();
         let Some(failure) = outcome.failure else {
             self.circuit.answered(round);
+            relay.beat.broker_answered();
             self.topics.remove(&outcome.topic);
             return;
         };
         let (kind, wait) = if let SendError::Topic { .. } = failure {
             // The broker is well; only this topic is not.
             self.circuit.answered(round);
+            relay.beat.broker_answered();
             (IncidentKind::TopicHeld, self.hold(&outcome.topic, now))
         } else {
             let asked = match &failure {
                 SendError::Unavailable { retry_after, .. } => retry_after.unwrap_or_default(),
                 _ => Duration::ZERO,
             };
+            relay.beat.broker_failed(&failure);
             (IncidentKind::BrokerUnavailable, self.circuit.failed(round, asked, now))
         };
         relay.telemetry.incidents.report(

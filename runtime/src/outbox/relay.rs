@@ -10,6 +10,7 @@ use super::settings::OutboxSettings;
 use crate::broker::Broker;
 use crate::envelope::DEFAULT_LANE;
 use crate::lease::{Lease, renew_every};
+use crate::pulse::Beat;
 use crate::retry::Backoff;
 use crate::shutdown::Shutdown;
 use crate::storage::{Connections, InboxStore, PoolInbox, Storage, StorageError};
@@ -33,6 +34,7 @@ pub struct OutboxRelay<DB: Storage> {
     pub(super) default_topic: String,
     pub(super) settings: OutboxSettings,
     pub(super) telemetry: Telemetry,
+    pub(super) beat: Arc<Beat>,
 }
 
 impl<DB: Storage> OutboxRelay<DB> {
@@ -49,6 +51,7 @@ impl<DB: Storage> OutboxRelay<DB> {
             default_topic: DEFAULT_TOPIC.to_owned(),
             settings: OutboxSettings::default(),
             telemetry: Telemetry::new(),
+            beat: Beat::unwatched(),
         }
     }
 
@@ -87,6 +90,12 @@ impl<DB: Storage> OutboxRelay<DB> {
         self
     }
 
+    /// Where it shows that it runs.
+    pub(crate) fn beat(mut self, beat: Arc<Beat>) -> Self {
+        self.beat = beat;
+        self
+    }
+
     /// Binds the lane to this relay's broker; says which broker it is bound to where another live relay has bound it
     /// (rule 23).
     ///
@@ -111,10 +120,13 @@ impl<DB: Storage> OutboxRelay<DB> {
         let mut unfinished = Unfinished::default();
         let mut bound = false;
         while !shutdown.is_stopped() {
+            self.beat.beat();
             let wait = match self.take_lead(&mut unfinished, &mut bound).await {
                 Ok(Some(lease)) => {
                     let since = Instant::now();
+                    self.beat.holds(1);
                     let led = Leader::new(self, lease, std::mem::take(&mut unfinished)).run(shutdown).await;
+                    self.beat.holds(0);
                     unfinished = led.0;
                     if led.1.is_ok() || since.elapsed() > self.settings.backoff_max {
                         backoff.reset();

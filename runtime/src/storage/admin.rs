@@ -140,12 +140,14 @@ pub trait AdminStorage: Database {
     ) -> impl Future<Output = Result<Vec<DeadRow>, StorageError>> + Send;
 
     /// Makes dead rows pending again, with no attempts counted, due after `delay`; returns how many were dead.
-    /// They keep their sequence numbers, so within their session they step out of order (rule 1).
+    /// They keep their sequence numbers, so within their session they step out of order (rule 1). A note is added to
+    /// their last error, as a line of its own.
     fn requeue(
         conn: &mut Self::Connection,
         table: Table,
         seqs: &[i64],
         delay: Duration,
+        note: Option<&str>,
     ) -> impl Future<Output = Result<u64, StorageError>> + Send;
 
     /// Makes rows pending again that were sent within the last `within`, of one event or of all; returns how many.
@@ -156,10 +158,11 @@ pub trait AdminStorage: Database {
     ) -> impl Future<Output = Result<u64, StorageError>> + Send;
 
     /// Gives dead rows up: an inbox row becomes `discarded` and keeps its key (rule 15); an outbox row, whose key
-    /// nothing needs, is deleted. Returns how many were dead.
+    /// nothing needs, is deleted. Returns how many were dead. A note is added to the last error of what is kept.
     fn discard(
         conn: &mut Self::Connection,
         table: Table,
         seqs: &[i64],
+        note: Option<&str>,
     ) -> impl Future<Output = Result<u64, StorageError>> + Send;
 }

@@ -34,8 +34,8 @@ pub use hints::{Hint, HintStorage};
 pub use inbox_store::{InboxStore, LocalStorage, LocalSubscription, OwedEvent, PoolInbox};
 pub use lease::{Fence, Handled, Instance, LeaseStorage, TakenLease};
 pub use operator::{
-    InstanceStatus, LeaseStatus, NotACursor, OperatorStorage, RowCursor, RowDetail, RowFilter, RowState,
-    RowSummary, Throughput,
+    InstanceStatus, LeaseStatus, NotACursor, OperatorStorage, RelatedRow, RowCursor, RowDetail, RowFilter,
+    RowState, RowSummary, Throughput,
 };
 pub use rows::{
     Attempt, Body, GuardOutcome, InboxQuery, InboxRow, IncomingEvent, IngestReport, OutboxQuery, OutboxRow,

@@ -200,12 +200,24 @@ pub struct InstanceStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Throughput {
-    /// Rows that were sent (outbox) or processed (inbox).
+    /// Rows that were sent (outbox) or processed (inbox), as far as they were counted.
     pub settled: u64,
+    /// When the last one that was counted was settled, where the count has come to its limit.
+    pub reached: Option<SystemTime>,
     /// How long the last 100 of them had waited, on average: since they were written, or due.
     pub mean_lag: Option<Duration>,
     /// And the longest of these waits.
     pub longest_lag: Option<Duration>,
+}
+
+/// An event of a chain, as one of the tables has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RelatedRow {
+    /// What a list shows of it.
+    pub summary: RowSummary,
+    /// The event that caused it.
+    pub causation_id: Option<String>,
 }
 
 /// What operators ask of a database that has a command line and a dashboard.
@@ -254,13 +266,26 @@ pub trait OperatorStorage: Storage {
         conn: &mut Self::Connection,
     ) -> impl Future<Output = Result<Vec<InstanceStatus>, StorageError>> + Send;
 
-    /// What was settled from `since` until before `until`; costs as much of the index as that time has rows.
+    /// What was settled from `since` until before `until`: at most so many are counted, from the earliest on, along the
+    /// index.
     fn throughput(
         conn: &mut Self::Connection,
         table: Table,
         since: SystemTime,
         until: SystemTime,
+        at_most: u32,
     ) -> impl Future<Output = Result<Throughput, StorageError>> + Send;
+
+    /// Rows of one correlation, which no index knows: among those settled from `since` until before `until`, and among the
+    /// open ones, at most so many of each state are looked at, whatever they are.
+    fn related(
+        conn: &mut Self::Connection,
+        table: Table,
+        correlation_id: &str,
+        since: SystemTime,
+        until: SystemTime,
+        at_most: u32,
+    ) -> impl Future<Output = Result<Vec<RelatedRow>, StorageError>> + Send;
 
     /// Makes rows pending again that were sent from `since` until before `until`, of one event or of all, in their old
     /// places; returns how many.

@@ -27,7 +27,7 @@ const COMMANDS: [&[&str]; 17] = [
 fn every_command_explains_itself() {
     let program = Program::without_tables();
     let mut all = String::new();
-    for command in COMMANDS.into_iter().chain([&["topology"][..]]) {
+    for command in COMMANDS.into_iter().chain([&["topology"][..], &["dashboard"]]) {
         let arguments = [command, &["-h"]].concat();
         let output = program.command(&arguments).env_remove("COLUMNS").output().unwrap();
         let said = said(&output);

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is the failed test")]
 
 mod configuration;
+#[cfg(feature = "dashboard")]
+mod dashboard;
 mod database;
 #[cfg(feature = "service-bus")]
 mod emulator;

@@ -6,6 +6,8 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::rows::Rows;
+
 /// A folder with a database, and the binary about it.
 pub(crate) struct Program {
     pub(crate) folder: TempDir,
@@ -76,6 +78,12 @@ impl Program {
     pub(crate) fn write(&self, name: &str, text: &str) -> String {
         std::fs::write(self.path(name), text).unwrap();
         self.path(name).display().to_string()
+    }
+}
+
+impl Rows {
+    pub(crate) async fn of(program: &Program) -> Self {
+        Self::at(&program.url()).await
     }
 }
 

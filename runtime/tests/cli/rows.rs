@@ -7,16 +7,14 @@ use distributed_events::{Envelope, EventId};
 use sqlx::{AssertSqlSafe, Sqlite, SqlitePool};
 use std::time::Duration;
 
-use crate::program::Program;
-
 /// The tables of a program's database.
 pub(crate) struct Rows {
     pub(crate) pool: SqlitePool,
 }
 
 impl Rows {
-    pub(crate) async fn of(program: &Program) -> Self {
-        Self { pool: SqlitePool::connect(&program.url()).await.unwrap() }
+    pub(crate) async fn at(url: &str) -> Self {
+        Self { pool: SqlitePool::connect(url).await.unwrap() }
     }
 
     /// Publishes an event of a name and session.

@@ -22,11 +22,11 @@ async fn all_dead<F: Fixture>(fixture: &F, table: Table) -> Vec<DeadRow> {
 
 async fn requeue<F: Fixture>(fixture: &F, table: Table, seqs: &[i64], delay: u64) -> u64 {
     let delay = Duration::from_secs(delay);
-    F::DB::requeue(&mut *fixture.conn().await, table, seqs, delay).await.unwrap()
+    F::DB::requeue(&mut *fixture.conn().await, table, seqs, delay, None).await.unwrap()
 }
 
 async fn discard<F: Fixture>(fixture: &F, table: Table, seqs: &[i64]) -> u64 {
-    F::DB::discard(&mut *fixture.conn().await, table, seqs).await.unwrap()
+    F::DB::discard(&mut *fixture.conn().await, table, seqs, None).await.unwrap()
 }
 
 async fn kill<F: Fixture>(fixture: &F, event: &NewEvent, reason: &str) {

@@ -81,8 +81,8 @@ pub async fn missing_tables_say_what_to_do<F: Fixture>() {
     check("count_outbox", F::DB::count_outbox(conn).await.err());
     check("count_inbox", F::DB::count_inbox(conn).await.err());
     check("dead_rows", F::DB::dead_rows(conn, outbox, &DeadRowFilter::default()).await.err());
-    check("requeue", F::DB::requeue(conn, inbox, &[1], time).await.err());
-    check("discard", F::DB::discard(conn, inbox, &[1]).await.err());
+    check("requeue", F::DB::requeue(conn, inbox, &[1], time, None).await.err());
+    check("discard", F::DB::discard(conn, inbox, &[1], None).await.err());
     check("resend", F::DB::resend(conn, time, None).await.err());
     check("subscriptions", F::DB::subscriptions(conn).await.err());
     let subscription = LocalSubscription {

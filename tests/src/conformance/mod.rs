@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 pub mod admin;
 pub mod attempts;
+pub mod chains;
 pub mod guard;
 pub mod inbox;
 pub mod ingest;
@@ -221,6 +222,8 @@ macro_rules! for_each_storage_case {
             attempts: a_retry_counts_and_waits, an_attempt_is_taken_back, a_row_ends_dead,
                 an_ended_transaction_makes_any_row_dead, another_owner_or_epoch_is_refused,
                 a_lost_lease_is_refused;
+            chains: a_chain_is_found_across_both_tables, a_correlation_is_looked_for_among_so_many_rows,
+                what_was_settled_is_counted_up_to_a_limit, a_reason_is_kept_with_the_row;
             guard: a_whole_transaction_is_committed, a_rollback_takes_the_mark_back, a_raw_commit_is_seen,
                 a_raw_rollback_is_seen, an_open_savepoint_is_whole,
                 a_failed_statement_never_loses_the_mark_unseen, a_published_event_commits_with_the_mark;

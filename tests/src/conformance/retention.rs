@@ -129,7 +129,7 @@ pub async fn discarded_rows_keep_their_key<F: Fixture>() {
     let seqs = F::numbers(&mut conn, "SELECT seq FROM inbox").await;
     drop(conn);
     fixture.age(Table::Inbox, 8 * DAY).await;
-    F::DB::discard(&mut *fixture.conn().await, Table::Inbox, &seqs).await.unwrap();
+    F::DB::discard(&mut *fixture.conn().await, Table::Inbox, &seqs, None).await.unwrap();
     assert_eq!(purge(&fixture, BODIES).await, 0, "discarded just now");
     fixture.age(Table::Inbox, 1_000 * DAY).await;
     assert_eq!(purge(&fixture, ROWS).await, 0);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, MySqlConnection};
 
-use super::row::{Reader, dead_row, millis, to_duration, with_numbers};
+use super::row::{Reader, dead_row, literal, millis, to_duration, with_numbers};
 use crate::storage::{
     DeadRow, DeadRowFilter, InboxCounts, OutboxCounts, Retention, StateCounts, StorageError, Table,
 };
@@ -55,7 +55,7 @@ pub(super) const DEAD_INBOX: &str = "SELECT seq, id, subscription AS owner, even
 /// With a delay it is a delayed row from then on, outside the pending scan, and blocks nobody.
 pub(super) const REQUEUE_OUTBOX: &str = concat!(
     "UPDATE outbox FORCE INDEX (PRIMARY) SET status = 'pending', attempts = 0, next_attempt_at = NULL, ",
-    "processed_at = NULL, deliver_at = if({delay} > 0, ",
+    "processed_at = NULL, last_error = {noted}, deliver_at = if({delay} > 0, ",
     now!(),
     " + {delay}, NULL) WHERE status = 'dead' AND seq IN ({numbers})"
 );
@@ -70,7 +70,7 @@ pub(super) const RESEND: &str = concat!(
 
 pub(super) const REQUEUE_INBOX: &str = concat!(
     "UPDATE inbox FORCE INDEX (PRIMARY) SET status = 'pending', attempts = 0, processed_at = NULL, ",
-    "next_attempt_at = if({delay} > 0, ",
+    "last_error = {noted}, next_attempt_at = if({delay} > 0, ",
     now!(),
     " + {delay}, NULL) WHERE status = 'dead' AND seq IN ({numbers})"
 );
@@ -80,7 +80,7 @@ pub(super) const DISCARD_OUTBOX: &str =
     "DELETE outbox FROM outbox FORCE INDEX (PRIMARY) WHERE status = 'dead' AND seq IN ({numbers})";
 
 pub(super) const DISCARD_INBOX: &str = concat!(
-    "UPDATE inbox FORCE INDEX (PRIMARY) SET status = 'discarded', processed_at = ",
+    "UPDATE inbox FORCE INDEX (PRIMARY) SET status = 'discarded', last_error = {noted}, processed_at = ",
     now!(),
     " WHERE status = 'dead' AND seq IN ({numbers})"
 );
@@ -184,12 +184,14 @@ pub(super) async fn requeue(
     table: Table,
     seqs: &[i64],
     delay: Duration,
+    note: Option<&str>,
 ) -> Result<u64, StorageError> {
     let sql = match table {
         Table::Outbox => REQUEUE_OUTBOX,
         Table::Inbox => REQUEUE_INBOX,
     };
     let sql = with_numbers(sql, seqs).replace("{delay}", &millis(delay).to_string());
+    let sql = sql.replace("{noted}", &noted(note));
     Ok(sqlx::raw_sql(AssertSqlSafe(sql)).execute(conn).await?.rows_affected())
 }
 
@@ -206,12 +208,23 @@ pub(super) async fn discard(
     conn: &mut MySqlConnection,
     table: Table,
     seqs: &[i64],
+    note: Option<&str>,
 ) -> Result<u64, StorageError> {
     let sql = match table {
         Table::Outbox => DISCARD_OUTBOX,
         Table::Inbox => DISCARD_INBOX,
     };
-    Ok(sqlx::raw_sql(AssertSqlSafe(with_numbers(sql, seqs))).execute(conn).await?.rows_affected())
+    let sql = with_numbers(sql, seqs).replace("{noted}", &noted(note));
+    Ok(sqlx::raw_sql(AssertSqlSafe(sql)).execute(conn).await?.rows_affected())
+}
+
+/// The last error with a note as a line of its own.
+fn noted(note: Option<&str>) -> String {
+    let note = note.map(literal);
+    note.map_or_else(
+        || "last_error".to_owned(),
+        |note| format!("concat_ws('\n', nullif(last_error, ''), {note})"),
+    )
 }
 
 pub(super) async fn purge(conn: &mut MySqlConnection, retention: &Retention) -> Result<u64, StorageError> {

@@ -9,12 +9,12 @@ use sqlx::{AssertSqlSafe, MySql, MySqlConnection};
 use super::operator_rows::{INBOX_ROW, INBOX_SUMMARY, OUTBOX_ROW, OUTBOX_SUMMARY};
 use super::pool::named;
 use super::row::{Reader, from_millis, id_bytes, literal, to_duration, to_millis, with_numbers};
-use super::{migrate, operator_rows};
+use super::{migrate, operator_rows, related};
 use crate::envelope::EventId;
 use crate::storage::operator::{LAST_NAME, start_of};
 use crate::storage::{
-    Instance, InstanceStatus, LeaseStatus, OperatorStorage, RowDetail, RowFilter, RowState, RowSummary,
-    StorageError, Table, Throughput,
+    Instance, InstanceStatus, LeaseStatus, OperatorStorage, RelatedRow, RowDetail, RowFilter, RowState,
+    RowSummary, StorageError, Table, Throughput,
 };
 
 /// Led by the lane, as its index is. Delayed rows stand in the same index and are passed over: an `IS NULL` between two
@@ -69,19 +69,27 @@ const INSTANCES: &str = concat!(
 );
 
 /// The count reads nothing but the index; the waits are those of the last hundred rows.
-pub(super) const OUTBOX_THROUGHPUT: &str = "SELECT (SELECT count(*) FROM outbox FORCE INDEX (outbox_sent) \
-    WHERE status = 'sent' AND processed_at >= {since} AND processed_at < {until}) AS settled, \
-    CAST(avg(lag) AS SIGNED) AS mean_lag, CAST(max(lag) AS SIGNED) AS longest_lag FROM ( \
+pub(super) const OUTBOX_THROUGHPUT: &str = "SELECT settled, reached, mean_lag, longest_lag FROM \
+    (SELECT count(*) AS settled, max(processed_at) AS reached FROM (SELECT processed_at FROM outbox \
+    FORCE INDEX (outbox_sent) WHERE status = 'sent' AND processed_at >= {since} AND processed_at < {until} \
+    ORDER BY processed_at LIMIT {at_most}) AS first) AS counted, \
+    (SELECT CAST(avg(lag) AS SIGNED) AS mean_lag, CAST(max(lag) AS SIGNED) AS longest_lag FROM ( \
     SELECT processed_at - greatest(created_at, coalesce(deliver_at, created_at)) AS lag \
     FROM outbox FORCE INDEX (outbox_sent) WHERE status = 'sent' \
-    AND processed_at >= {since} AND processed_at < {until} ORDER BY processed_at DESC LIMIT 100) AS last";
+    AND processed_at >= {since} AND processed_at < {until} ORDER BY processed_at DESC LIMIT 100) AS last) AS waits";
 
-pub(super) const INBOX_THROUGHPUT: &str = "SELECT (SELECT count(*) FROM inbox FORCE INDEX (inbox_settled) \
-    WHERE status = 'processed' AND has_body IN (0, 1) AND processed_at >= {since} AND processed_at < {until}) AS settled, \
-    CAST(avg(lag) AS SIGNED) AS mean_lag, CAST(max(lag) AS SIGNED) AS longest_lag FROM ( \
+/// One part of the index for rows with a body and one for those without: an order runs through one part only.
+pub(super) const INBOX_THROUGHPUT: &str = "SELECT settled, reached, mean_lag, longest_lag FROM \
+    (SELECT count(*) AS settled, max(processed_at) AS reached FROM (\
+    (SELECT processed_at FROM inbox FORCE INDEX (inbox_settled) WHERE status = 'processed' AND has_body = 1 \
+    AND processed_at >= {since} AND processed_at < {until} ORDER BY processed_at LIMIT {at_most}) UNION ALL \
+    (SELECT processed_at FROM inbox FORCE INDEX (inbox_settled) WHERE status = 'processed' AND has_body = 0 \
+    AND processed_at >= {since} AND processed_at < {until} ORDER BY processed_at LIMIT {at_most}) \
+    ORDER BY processed_at LIMIT {at_most}) AS first) AS counted, \
+    (SELECT CAST(avg(lag) AS SIGNED) AS mean_lag, CAST(max(lag) AS SIGNED) AS longest_lag FROM ( \
     SELECT processed_at - received_at AS lag FROM inbox FORCE INDEX (inbox_settled) WHERE status = 'processed' \
     AND has_body IN (0, 1) AND processed_at >= {since} AND processed_at < {until} \
-    ORDER BY processed_at DESC LIMIT 100) AS last";
+    ORDER BY processed_at DESC LIMIT 100) AS last) AS waits";
 
 /// Back in their places: a session is sent again in its order. Those that were delayed have waited already.
 pub(super) const RESEND_BETWEEN: &str = "UPDATE outbox FORCE INDEX (outbox_sent) SET status = 'pending', attempts = 0, \
@@ -201,6 +209,7 @@ async fn throughput(
     table: Table,
     since: SystemTime,
     until: SystemTime,
+    at_most: u32,
 ) -> Result<Throughput, StorageError> {
     let (sql, name) = match table {
         Table::Outbox => (OUTBOX_THROUGHPUT, "outbox"),
@@ -208,11 +217,14 @@ async fn throughput(
     };
     let sql = sql.replace("{since}", &to_millis(since).to_string());
     let sql = sql.replace("{until}", &to_millis(until).to_string());
+    let sql = sql.replace("{at_most}", &at_most.to_string());
     let row = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_one(conn).await?;
     let row = Reader::new(&row, name);
+    let settled = u64::try_from(row.get::<i64>("settled")?).unwrap_or(0);
     let lag = |column| row.get::<Option<i64>>(column).map(|lag: Option<i64>| lag.map(to_duration));
     Ok(Throughput {
-        settled: u64::try_from(row.get::<i64>("settled")?).unwrap_or(0),
+        settled,
+        reached: row.time_if_any("reached")?.filter(|_| settled >= u64::from(at_most)),
         mean_lag: lag("mean_lag")?,
         longest_lag: lag("longest_lag")?,
     })
@@ -277,8 +289,21 @@ impl OperatorStorage for MySql {
         table: Table,
         since: SystemTime,
         until: SystemTime,
+        at_most: u32,
     ) -> Result<Throughput, StorageError> {
-        let result = throughput(conn, table, since, until).await;
+        let result = throughput(conn, table, since, until, at_most).await;
+        named(conn, result).await
+    }
+
+    async fn related(
+        conn: &mut MySqlConnection,
+        table: Table,
+        correlation_id: &str,
+        since: SystemTime,
+        until: SystemTime,
+        at_most: u32,
+    ) -> Result<Vec<RelatedRow>, StorageError> {
+        let result = related::read(conn, table, correlation_id, since, until, at_most).await;
         named(conn, result).await
     }
 

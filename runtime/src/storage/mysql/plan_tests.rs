@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Pool, Row};
 
-use super::{admin, inbox, ingest, lease, migrate, operator, operator_rows, outbox, row};
+use super::{admin, inbox, ingest, lease, migrate, operator, operator_rows, outbox, related, row};
 use crate::envelope::EventId;
 use crate::storage::{Fence, InboxQuery, OutboxQuery, RowFilter, RowState, Table};
 
@@ -163,7 +163,9 @@ async fn rows_are_written_by_their_keys() {
     for sql in
         [mark, admin::REQUEUE_INBOX, admin::DISCARD_INBOX, admin::REQUEUE_OUTBOX, admin::DISCARD_OUTBOX]
     {
-        let sql = row::with_numbers(sql, &(1..500).collect::<Vec<_>>()).replace("{delay}", "5");
+        let sql = row::with_numbers(sql, &(1..500).collect::<Vec<_>>())
+            .replace("{delay}", "5")
+            .replace("{noted}", "last_error");
         assert_steps(&databases, &sql, &["PRIMARY"]).await;
     }
 }
@@ -271,7 +273,7 @@ async fn what_operators_ask_beside_lists_is_found_by_key_or_by_time() {
     for (sql, index) in
         [(operator::OUTBOX_THROUGHPUT, "outbox_sent"), (operator::INBOX_THROUGHPUT, "inbox_settled")]
     {
-        let sql = sql.replace("{since}", "5").replace("{until}", "9");
+        let sql = sql.replace("{since}", "5").replace("{until}", "9").replace("{at_most}", "10000");
         assert_steps(&databases, &sql, &[index]).await;
     }
     let resend = fill(operator::RESEND_BETWEEN, &["5", "9", "NULL", "NULL"]);
@@ -283,4 +285,20 @@ async fn what_operators_ask_beside_lists_is_found_by_key_or_by_time() {
     assert_ordered(&databases, &next, &["inbox_id"]).await;
     let replay = row::with_numbers(operator::REPLAY, &(1..500).collect::<Vec<_>>());
     assert_steps(&databases, &replay, &["PRIMARY"]).await;
+}
+
+#[tokio::test]
+async fn a_correlation_is_looked_for_along_indexes() {
+    let databases = databases().await;
+    let (since, until) =
+        (std::time::UNIX_EPOCH, std::time::UNIX_EPOCH + std::time::Duration::from_millis(500));
+    let outbox = ["outbox_sent", "outbox_pending", "outbox_dead"];
+    let inbox = ["inbox_settled", "inbox_settled", "inbox_pending", "inbox_dead"];
+    for (table, indexes) in [(Table::Outbox, &outbox[..]), (Table::Inbox, &inbox[..])] {
+        let statements = related::sql(table, "c", since, until, 1_000);
+        assert_eq!(statements.len(), indexes.len());
+        for (sql, index) in statements.iter().zip(indexes) {
+            assert_ordered(&databases, sql, &[index]).await;
+        }
+    }
 }

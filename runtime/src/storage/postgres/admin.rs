@@ -12,6 +12,19 @@ use crate::storage::{
     DeadRow, DeadRowFilter, InboxCounts, OutboxCounts, Retention, StateCounts, StorageError, Table,
 };
 
+/// The last error with a note as a line of its own.
+macro_rules! noted {
+    ($note:literal) => {
+        concat!(
+            "last_error = CASE WHEN ",
+            $note,
+            "::text IS NULL THEN last_error ELSE concat_ws(chr(10), nullif(last_error, ''), ",
+            $note,
+            ") END"
+        )
+    };
+}
+
 /// Only indexes of open rows are counted, each one whole; the oldest row is then looked up by its seq. A delayed row waits
 /// since it became due.
 pub(super) const COUNT_OUTBOX: &str = concat!(
@@ -61,7 +74,8 @@ pub(super) const DEAD_INBOX: &str = concat!(
 /// With a delay it is a delayed row from then on, outside the pending scan, and blocks nobody.
 pub(super) const REQUEUE_OUTBOX: &str = concat!(
     "UPDATE outbox SET status = 'pending', attempts = 0, next_attempt_at = NULL, processed_at = NULL, ",
-    "deliver_at = CASE WHEN $2 > 0 THEN ",
+    noted!("$3"),
+    ", deliver_at = CASE WHEN $2 > 0 THEN ",
     now!(),
     " + ",
     interval!("$2"),
@@ -80,7 +94,8 @@ pub(super) const RESEND: &str = concat!(
 
 pub(super) const REQUEUE_INBOX: &str = concat!(
     "UPDATE inbox SET status = 'pending', attempts = 0, processed_at = NULL, ",
-    "next_attempt_at = CASE WHEN $2 > 0 THEN ",
+    noted!("$3"),
+    ", next_attempt_at = CASE WHEN $2 > 0 THEN ",
     now!(),
     " + ",
     interval!("$2"),
@@ -90,7 +105,9 @@ pub(super) const REQUEUE_INBOX: &str = concat!(
 pub(super) const DISCARD_OUTBOX: &str = "DELETE FROM outbox WHERE status = 'dead' AND seq = ANY($1)";
 
 pub(super) const DISCARD_INBOX: &str = concat!(
-    "UPDATE inbox SET status = 'discarded', processed_at = ",
+    "UPDATE inbox SET status = 'discarded', ",
+    noted!("$2"),
+    ", processed_at = ",
     now!(),
     " WHERE status = 'dead' AND seq = ANY($1)"
 );
@@ -178,12 +195,13 @@ pub(super) async fn requeue(
     table: Table,
     seqs: &[i64],
     delay: Duration,
+    note: Option<&str>,
 ) -> Result<u64, StorageError> {
     let sql = match table {
         Table::Outbox => REQUEUE_OUTBOX,
         Table::Inbox => REQUEUE_INBOX,
     };
-    let query = query(conn, sql).bind(seqs).bind(millis(delay));
+    let query = query(conn, sql).bind(seqs).bind(millis(delay)).bind(note.map(str::to_owned));
     execute(conn, query).await
 }
 
@@ -200,12 +218,13 @@ pub(super) async fn discard(
     conn: &mut PgConnection,
     table: Table,
     seqs: &[i64],
+    note: Option<&str>,
 ) -> Result<u64, StorageError> {
-    let sql = match table {
-        Table::Outbox => DISCARD_OUTBOX,
-        Table::Inbox => DISCARD_INBOX,
+    let query = match table {
+        // Nothing is left to note it on.
+        Table::Outbox => query(conn, DISCARD_OUTBOX).bind(seqs),
+        Table::Inbox => query(conn, DISCARD_INBOX).bind(seqs).bind(note.map(str::to_owned)),
     };
-    let query = query(conn, sql).bind(seqs);
     execute(conn, query).await
 }
 

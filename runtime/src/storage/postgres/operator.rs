@@ -9,12 +9,12 @@ use sqlx::{PgConnection, Postgres};
 
 use super::pool::{execute, fetch_all, named};
 use super::row::{Reader, from_millis, to_duration, to_millis};
-use super::{migrate, operator_rows};
+use super::{migrate, operator_rows, related};
 use crate::envelope::EventId;
 use crate::storage::operator::{LAST_NAME, LATEST, start_of};
 use crate::storage::{
-    Instance, InstanceStatus, LeaseStatus, OperatorStorage, RowDetail, RowFilter, RowState, RowSummary,
-    StorageError, Table, Throughput,
+    Instance, InstanceStatus, LeaseStatus, OperatorStorage, RelatedRow, RowDetail, RowFilter, RowState,
+    RowSummary, StorageError, Table, Throughput,
 };
 
 /// An instant from its milliseconds.
@@ -138,11 +138,14 @@ const INSTANCES: &str = concat!(
 
 /// The count reads nothing but the index, where the table is vacuumed; the waits are those of the last hundred rows.
 pub(super) const OUTBOX_THROUGHPUT: &str = concat!(
-    "SELECT (SELECT count(*) FROM outbox WHERE status = 'sent' AND processed_at >= ",
+    "SELECT settled, ",
+    millis!("reached"),
+    " AS reached, mean_lag, longest_lag FROM (SELECT count(*) AS settled, max(processed_at) AS reached FROM ",
+    "(SELECT processed_at FROM outbox WHERE status = 'sent' AND processed_at >= ",
     instant!("$1::bigint"),
     " AND processed_at < ",
     instant!("$2::bigint"),
-    ") AS settled, ",
+    " ORDER BY processed_at LIMIT $3) AS first) AS counted, (SELECT ",
     millis!("avg(lag)"),
     " AS mean_lag, ",
     millis!("max(lag)"),
@@ -151,15 +154,18 @@ pub(super) const OUTBOX_THROUGHPUT: &str = concat!(
     instant!("$1::bigint"),
     " AND processed_at < ",
     instant!("$2::bigint"),
-    " ORDER BY processed_at DESC LIMIT 100) AS last"
+    " ORDER BY processed_at DESC LIMIT 100) AS last) AS waits"
 );
 
 pub(super) const INBOX_THROUGHPUT: &str = concat!(
-    "SELECT (SELECT count(*) FROM inbox WHERE status = 'processed' AND processed_at >= ",
+    "SELECT settled, ",
+    millis!("reached"),
+    " AS reached, mean_lag, longest_lag FROM (SELECT count(*) AS settled, max(processed_at) AS reached FROM ",
+    "(SELECT processed_at FROM inbox WHERE status = 'processed' AND processed_at >= ",
     instant!("$1::bigint"),
     " AND processed_at < ",
     instant!("$2::bigint"),
-    ") AS settled, ",
+    " ORDER BY processed_at LIMIT $3) AS first) AS counted, (SELECT ",
     millis!("avg(lag)"),
     " AS mean_lag, ",
     millis!("max(lag)"),
@@ -168,7 +174,7 @@ pub(super) const INBOX_THROUGHPUT: &str = concat!(
     instant!("$1::bigint"),
     " AND processed_at < ",
     instant!("$2::bigint"),
-    " ORDER BY processed_at DESC LIMIT 100) AS last"
+    " ORDER BY processed_at DESC LIMIT 100) AS last) AS waits"
 );
 
 /// Back in their places: a session is sent again in its order. Those that were delayed have waited already.
@@ -264,18 +270,21 @@ async fn throughput(
     table: Table,
     since: SystemTime,
     until: SystemTime,
+    at_most: u32,
 ) -> Result<Throughput, StorageError> {
     let (sql, name) = match table {
         Table::Outbox => (OUTBOX_THROUGHPUT, "outbox"),
         Table::Inbox => (INBOX_THROUGHPUT, "inbox"),
     };
-    let query = asked(sql).bind(to_millis(since)).bind(to_millis(until));
+    let query = asked(sql).bind(to_millis(since)).bind(to_millis(until)).bind(i64::from(at_most));
     let rows = fetch_all(conn, query).await?;
     let Some(row) = rows.first() else { return Ok(Throughput::default()) };
     let row = Reader::new(row, name);
+    let settled = row.unsigned("settled")?;
     let lag = |column| row.get::<Option<i64>>(column).map(|lag: Option<i64>| lag.map(to_duration));
     Ok(Throughput {
-        settled: row.unsigned("settled")?,
+        settled,
+        reached: row.time_if_any("reached")?.filter(|_| settled >= u64::from(at_most)),
         mean_lag: lag("mean_lag")?,
         longest_lag: lag("longest_lag")?,
     })
@@ -342,8 +351,21 @@ impl OperatorStorage for Postgres {
         table: Table,
         since: SystemTime,
         until: SystemTime,
+        at_most: u32,
     ) -> Result<Throughput, StorageError> {
-        let result = throughput(conn, table, since, until).await;
+        let result = throughput(conn, table, since, until, at_most).await;
+        named(conn, result).await
+    }
+
+    async fn related(
+        conn: &mut PgConnection,
+        table: Table,
+        correlation_id: &str,
+        since: SystemTime,
+        until: SystemTime,
+        at_most: u32,
+    ) -> Result<Vec<RelatedRow>, StorageError> {
+        let result = related::read(conn, table, correlation_id, since, until, at_most).await;
         named(conn, result).await
     }
 

@@ -6,7 +6,7 @@ use std::future::Future;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 use uuid::Uuid;
 
-use super::{admin, inbox, ingest, lease, migrate, operator, outbox};
+use super::{admin, inbox, ingest, lease, migrate, operator, outbox, related};
 
 /// History, and next to nothing that is open; none has been analysed.
 const HISTORY: &str = "
@@ -109,33 +109,40 @@ async fn assert_indexes_of(
 ) {
     on_each_day(|mut conn, day| async move {
         for &generic in plans {
-            let plan = plan(&mut conn, sql, arguments, generic).await;
-            let context = format!("{day}, generic: {generic}\n{sql}\n{plan}");
-            for line in
-                plan.lines().map(str::trim_start).map(|line| line.trim_start_matches("-> ").trim_start())
-            {
-                assert!(
-                    !line.starts_with("Seq Scan on") || line.contains("on distributed_events_"),
-                    "{context}"
-                );
-                if line.contains("_leases") {
-                    continue;
-                }
-                if let Some((_, index)) =
-                    line.split_once("Scan using ").or_else(|| line.split_once("Bitmap Index Scan on "))
-                {
-                    let index = index.split(' ').next().unwrap_or_default();
-                    assert!(allowed.contains(&index), "{index}: {context}");
-                }
-                assert!(sorts.contains(&day) || !line.starts_with("Sort"), "{context}");
-            }
-            for index in allowed {
-                assert!(plan.contains(index), "not {index}: {context}");
-            }
+            assert_plan(&mut conn, day, generic, sql, arguments, allowed, sorts).await;
         }
         conn
     })
     .await;
+}
+
+async fn assert_plan(
+    conn: &mut PgConnection,
+    day: &str,
+    generic: bool,
+    sql: &str,
+    arguments: &str,
+    allowed: &[&str],
+    sorts: &[&str],
+) {
+    let plan = plan(conn, sql, arguments, generic).await;
+    let context = format!("{day}, generic: {generic}\n{sql}\n{plan}");
+    for line in plan.lines().map(str::trim_start).map(|line| line.trim_start_matches("-> ").trim_start()) {
+        assert!(!line.starts_with("Seq Scan on") || line.contains("on distributed_events_"), "{context}");
+        if line.contains("_leases") {
+            continue;
+        }
+        if let Some((_, index)) =
+            line.split_once("Scan using ").or_else(|| line.split_once("Bitmap Index Scan on "))
+        {
+            let index = index.split(' ').next().unwrap_or_default();
+            assert!(allowed.contains(&index), "{index}: {context}");
+        }
+        assert!(sorts.contains(&day) || !line.starts_with("Sort"), "{context}");
+    }
+    for index in allowed {
+        assert!(plan.contains(index), "not {index}: {context}");
+    }
 }
 
 const SORTED: &[&str] = &[DAYS[0].0, DAYS[1].0, DAYS[2].0];
@@ -201,10 +208,10 @@ async fn retention_is_a_range_of_an_index() {
 #[tokio::test]
 async fn single_rows_are_written_by_seq() {
     for (sql, arguments, index) in [
-        (admin::REQUEUE_OUTBOX, "'{1, 2}', 0", "outbox_dead"),
+        (admin::REQUEUE_OUTBOX, "'{1, 2}', 0, 'x'", "outbox_dead"),
         (admin::DISCARD_OUTBOX, "'{1, 2}'", "outbox_dead"),
-        (admin::REQUEUE_INBOX, "'{1, 2}', 0", "inbox_dead"),
-        (admin::DISCARD_INBOX, "'{1, 2}'", "inbox_dead"),
+        (admin::REQUEUE_INBOX, "'{1, 2}', 0, 'x'", "inbox_dead"),
+        (admin::DISCARD_INBOX, "'{1, 2}', 'x'", "inbox_dead"),
         (inbox::DEAD_AFTER_END, "1, 0, 'x'", "inbox_seq"),
     ] {
         assert_indexes(sql, arguments, Box::leak(Box::new([index])), SORTED).await;
@@ -263,7 +270,7 @@ async fn operators_lists_are_ranges_of_indexes() {
 
 #[tokio::test]
 async fn what_operators_ask_beside_lists_is_found_by_key_or_by_time() {
-    let minute = "(extract(epoch FROM now() - interval '1 minute') * 1000)::bigint, 70368744177664";
+    let minute = "(extract(epoch FROM now() - interval '1 minute') * 1000)::bigint, 70368744177664, 10000";
     assert_planned_indexes(operator::OUTBOX_THROUGHPUT, minute, &["outbox_sent"], SORTED).await;
     assert_planned_indexes(operator::INBOX_THROUGHPUT, minute, &["inbox_processed"], SORTED).await;
     let minute = "(extract(epoch FROM now() - interval '1 minute') * 1000)::bigint, 70368744177664, NULL";
@@ -272,4 +279,19 @@ async fn what_operators_ask_beside_lists_is_found_by_key_or_by_time() {
     assert_planned_indexes(operator::INBOX_ROW, "gen_random_uuid(), 's'", &["inbox_id"], IN_ORDER).await;
     assert_planned_indexes(operator::NEXT_SUBSCRIPTION, "''", &["inbox_id"], IN_ORDER).await;
     assert_planned_indexes(operator::REPLAY, "'{1, 2}'", &["inbox_seq"], IN_ORDER).await;
+}
+
+#[tokio::test]
+async fn a_correlation_is_looked_for_along_indexes() {
+    let day = "'c', (extract(epoch FROM now() - interval '1 day') * 1000)::bigint, 70368744177664, 1000";
+    let outbox = ["outbox_sent", "outbox_pending", "outbox_due", "outbox_dead"];
+    let inbox = ["inbox_processed", "inbox_pending", "inbox_dead"];
+    on_each_day(|mut conn, name| async move {
+        let all = related::OUTBOX.into_iter().zip(outbox).chain(related::INBOX.into_iter().zip(inbox));
+        for (sql, index) in all {
+            assert_plan(&mut conn, name, false, sql, day, &[index], SORTED).await;
+        }
+        conn
+    })
+    .await;
 }

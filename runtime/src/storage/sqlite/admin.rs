@@ -11,6 +11,21 @@ use crate::storage::{
     DeadRow, DeadRowFilter, InboxCounts, OutboxCounts, Retention, StateCounts, StorageError, Table,
 };
 
+/// The last error with a note as a line of its own.
+macro_rules! noted {
+    ($note:literal) => {
+        concat!(
+            "last_error = iif(",
+            $note,
+            " IS NULL, last_error, iif(coalesce(last_error, '') = '', ",
+            $note,
+            ", last_error || char(10) || ",
+            $note,
+            "))"
+        )
+    };
+}
+
 /// Only indexes of open rows are counted, each one whole; the oldest row is then looked up by its seq. A delayed row waits
 /// since it became due.
 pub(super) const COUNT_OUTBOX: &str = concat!(
@@ -54,7 +69,8 @@ pub(super) const DEAD_INBOX: &str = "SELECT seq, id, subscription AS owner, even
 /// With a delay it is a delayed row from then on, outside the pending scan, and blocks nobody.
 pub(super) const REQUEUE_OUTBOX: &str = concat!(
     "UPDATE outbox NOT INDEXED SET status = 'pending', attempts = 0, next_attempt_at = NULL, processed_at = NULL, ",
-    "deliver_at = iif(?2 > 0, ",
+    noted!("?3"),
+    ", deliver_at = iif(?2 > 0, ",
     now!(),
     " + ?2, NULL) WHERE status = 'dead' AND seq IN (SELECT value FROM json_each(?1))"
 );
@@ -69,7 +85,8 @@ pub(super) const RESEND: &str = concat!(
 
 pub(super) const REQUEUE_INBOX: &str = concat!(
     "UPDATE inbox NOT INDEXED SET status = 'pending', attempts = 0, processed_at = NULL, ",
-    "next_attempt_at = iif(?2 > 0, ",
+    noted!("?3"),
+    ", next_attempt_at = iif(?2 > 0, ",
     now!(),
     " + ?2, NULL) WHERE status = 'dead' AND seq IN (SELECT value FROM json_each(?1))"
 );
@@ -78,7 +95,9 @@ pub(super) const DISCARD_OUTBOX: &str =
     "DELETE FROM outbox NOT INDEXED WHERE status = 'dead' AND seq IN (SELECT value FROM json_each(?1))";
 
 pub(super) const DISCARD_INBOX: &str = concat!(
-    "UPDATE inbox NOT INDEXED SET status = 'discarded', processed_at = ",
+    "UPDATE inbox NOT INDEXED SET status = 'discarded', ",
+    noted!("?2"),
+    ", processed_at = ",
     now!(),
     " WHERE status = 'dead' AND seq IN (SELECT value FROM json_each(?1))"
 );
@@ -161,12 +180,19 @@ pub(super) async fn requeue(
     table: Table,
     seqs: &[i64],
     delay: Duration,
+    note: Option<&str>,
 ) -> Result<u64, StorageError> {
     let sql = match table {
         Table::Outbox => REQUEUE_OUTBOX,
         Table::Inbox => REQUEUE_INBOX,
     };
-    Ok(super::query(sql).bind(json_numbers(seqs)).bind(millis(delay)).execute(conn).await?.rows_affected())
+    Ok(super::query(sql)
+        .bind(json_numbers(seqs))
+        .bind(millis(delay))
+        .bind(note)
+        .execute(conn)
+        .await?
+        .rows_affected())
 }
 
 pub(super) async fn resend(
@@ -181,12 +207,14 @@ pub(super) async fn discard(
     conn: &mut SqliteConnection,
     table: Table,
     seqs: &[i64],
+    note: Option<&str>,
 ) -> Result<u64, StorageError> {
-    let sql = match table {
-        Table::Outbox => DISCARD_OUTBOX,
-        Table::Inbox => DISCARD_INBOX,
+    let query = match table {
+        // Nothing is left to note it on.
+        Table::Outbox => super::query(DISCARD_OUTBOX).bind(json_numbers(seqs)),
+        Table::Inbox => super::query(DISCARD_INBOX).bind(json_numbers(seqs)).bind(note),
     };
-    Ok(super::query(sql).bind(json_numbers(seqs)).execute(conn).await?.rows_affected())
+    Ok(query.execute(conn).await?.rows_affected())
 }
 
 pub(super) async fn purge(conn: &mut SqliteConnection, retention: &Retention) -> Result<u64, StorageError> {

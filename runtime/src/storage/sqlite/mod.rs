@@ -24,6 +24,7 @@ mod outbox;
 #[cfg(test)]
 mod plan_tests;
 mod pool;
+mod related;
 mod row;
 
 use std::time::Duration;
@@ -265,8 +266,9 @@ impl AdminStorage for Sqlite {
         table: Table,
         seqs: &[i64],
         delay: Duration,
+        note: Option<&str>,
     ) -> Result<u64, StorageError> {
-        let result = admin::requeue(conn, table, seqs, delay).await;
+        let result = admin::requeue(conn, table, seqs, delay, note).await;
         named(conn, result).await
     }
 
@@ -279,8 +281,13 @@ impl AdminStorage for Sqlite {
         named(conn, result).await
     }
 
-    async fn discard(conn: &mut SqliteConnection, table: Table, seqs: &[i64]) -> Result<u64, StorageError> {
-        let result = admin::discard(conn, table, seqs).await;
+    async fn discard(
+        conn: &mut SqliteConnection,
+        table: Table,
+        seqs: &[i64],
+        note: Option<&str>,
+    ) -> Result<u64, StorageError> {
+        let result = admin::discard(conn, table, seqs, note).await;
         named(conn, result).await
     }
 }

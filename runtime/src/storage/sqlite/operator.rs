@@ -9,12 +9,12 @@ use sqlx::{Sqlite, SqliteConnection};
 use super::outbox::id_bytes;
 use super::pool::named;
 use super::row::{Reader, from_millis, json_numbers, to_duration, to_millis};
-use super::{migrate, operator_rows};
+use super::{migrate, operator_rows, related};
 use crate::envelope::EventId;
 use crate::storage::operator::{LAST_NAME, LATEST, start_of};
 use crate::storage::{
-    Instance, InstanceStatus, LeaseStatus, OperatorStorage, RowDetail, RowFilter, RowState, RowSummary,
-    StorageError, Table, Throughput,
+    Instance, InstanceStatus, LeaseStatus, OperatorStorage, RelatedRow, RowDetail, RowFilter, RowState,
+    RowSummary, StorageError, Table, Throughput,
 };
 
 /// What every list may be narrowed by, beside the range that its index is read in.
@@ -117,17 +117,19 @@ const INSTANCES: &str = concat!(
 );
 
 /// The count reads nothing but the index; the waits are those of the last hundred rows.
-pub(super) const OUTBOX_THROUGHPUT: &str = "SELECT (SELECT count(*) FROM outbox INDEXED BY outbox_sent \
-    WHERE status = 'sent' AND processed_at >= ?1 AND processed_at < ?2) AS settled, \
-    CAST(avg(lag) AS INTEGER) AS mean_lag, max(lag) AS longest_lag FROM ( \
+pub(super) const OUTBOX_THROUGHPUT: &str = "SELECT settled, reached, mean_lag, longest_lag FROM \
+    (SELECT count(*) AS settled, max(processed_at) AS reached FROM (SELECT processed_at FROM outbox INDEXED BY outbox_sent \
+    WHERE status = 'sent' AND processed_at >= ?1 AND processed_at < ?2 ORDER BY processed_at LIMIT ?3)), \
+    (SELECT CAST(avg(lag) AS INTEGER) AS mean_lag, max(lag) AS longest_lag FROM ( \
     SELECT processed_at - max(created_at, coalesce(deliver_at, created_at)) AS lag FROM outbox INDEXED BY outbox_sent \
-    WHERE status = 'sent' AND processed_at >= ?1 AND processed_at < ?2 ORDER BY processed_at DESC LIMIT 100)";
+    WHERE status = 'sent' AND processed_at >= ?1 AND processed_at < ?2 ORDER BY processed_at DESC LIMIT 100))";
 
-pub(super) const INBOX_THROUGHPUT: &str = "SELECT (SELECT count(*) FROM inbox INDEXED BY inbox_processed \
-    WHERE status = 'processed' AND processed_at >= ?1 AND processed_at < ?2) AS settled, \
-    CAST(avg(lag) AS INTEGER) AS mean_lag, max(lag) AS longest_lag FROM ( \
+pub(super) const INBOX_THROUGHPUT: &str = "SELECT settled, reached, mean_lag, longest_lag FROM \
+    (SELECT count(*) AS settled, max(processed_at) AS reached FROM (SELECT processed_at FROM inbox INDEXED BY inbox_processed \
+    WHERE status = 'processed' AND processed_at >= ?1 AND processed_at < ?2 ORDER BY processed_at LIMIT ?3)), \
+    (SELECT CAST(avg(lag) AS INTEGER) AS mean_lag, max(lag) AS longest_lag FROM ( \
     SELECT processed_at - received_at AS lag FROM inbox INDEXED BY inbox_processed \
-    WHERE status = 'processed' AND processed_at >= ?1 AND processed_at < ?2 ORDER BY processed_at DESC LIMIT 100)";
+    WHERE status = 'processed' AND processed_at >= ?1 AND processed_at < ?2 ORDER BY processed_at DESC LIMIT 100))";
 
 /// Back in their places: a session is sent again in its order. Those that were delayed have waited already.
 pub(super) const RESEND_BETWEEN: &str = "UPDATE outbox INDEXED BY outbox_sent SET status = 'pending', attempts = 0, \
@@ -214,16 +216,20 @@ async fn throughput(
     table: Table,
     since: SystemTime,
     until: SystemTime,
+    at_most: u32,
 ) -> Result<Throughput, StorageError> {
     let (sql, name) = match table {
         Table::Outbox => (OUTBOX_THROUGHPUT, "outbox"),
         Table::Inbox => (INBOX_THROUGHPUT, "inbox"),
     };
-    let row = super::query(sql).bind(to_millis(since)).bind(to_millis(until)).fetch_one(conn).await?;
+    let query = super::query(sql).bind(to_millis(since)).bind(to_millis(until)).bind(i64::from(at_most));
+    let row = query.fetch_one(conn).await?;
     let row = Reader::new(&row, name);
+    let settled = u64::try_from(row.get::<i64>("settled")?).unwrap_or(0);
     let lag = |column| row.get::<Option<i64>>(column).map(|lag: Option<i64>| lag.map(to_duration));
     Ok(Throughput {
-        settled: u64::try_from(row.get::<i64>("settled")?).unwrap_or(0),
+        settled,
+        reached: row.time_if_any("reached")?.filter(|_| settled >= u64::from(at_most)),
         mean_lag: lag("mean_lag")?,
         longest_lag: lag("longest_lag")?,
     })
@@ -289,8 +295,21 @@ impl OperatorStorage for Sqlite {
         table: Table,
         since: SystemTime,
         until: SystemTime,
+        at_most: u32,
     ) -> Result<Throughput, StorageError> {
-        let result = throughput(conn, table, since, until).await;
+        let result = throughput(conn, table, since, until, at_most).await;
+        named(conn, result).await
+    }
+
+    async fn related(
+        conn: &mut SqliteConnection,
+        table: Table,
+        correlation_id: &str,
+        since: SystemTime,
+        until: SystemTime,
+        at_most: u32,
+    ) -> Result<Vec<RelatedRow>, StorageError> {
+        let result = related::read(conn, table, correlation_id, since, until, at_most).await;
         named(conn, result).await
     }
 

@@ -3,7 +3,7 @@
 use sqlx::sqlite::SqlitePoolOptions;
 use sqlx::{AssertSqlSafe, Pool, Row, Sqlite};
 
-use super::{admin, inbox, ingest, lease, migrate, operator, outbox};
+use super::{admin, inbox, ingest, lease, migrate, operator, outbox, related};
 
 /// A database whose statistics know of much history and of next to nothing open, and one without any.
 async fn databases() -> [Pool<Sqlite>; 2] {
@@ -200,4 +200,23 @@ async fn what_operators_ask_beside_lists_is_found_by_key_or_by_time() {
     let next = "SEARCH inbox USING COVERING INDEX inbox_id (subscription>?)";
     assert_ordered(operator::NEXT_SUBSCRIPTION, &[next]).await;
     assert_steps(operator::REPLAY, &["SEARCH inbox USING INTEGER PRIMARY KEY (rowid=?)"]).await;
+}
+
+#[tokio::test]
+async fn a_correlation_is_looked_for_along_indexes() {
+    for (sql, range) in related::OUTBOX.into_iter().zip([
+        "SEARCH outbox USING INDEX outbox_sent (processed_at>? AND processed_at<?)",
+        "SCAN outbox USING INDEX outbox_pending",
+        "SCAN outbox USING INDEX outbox_due",
+        "SCAN outbox USING INDEX outbox_dead",
+    ]) {
+        assert_ordered(sql, &[range]).await;
+    }
+    for (sql, range) in related::INBOX.into_iter().zip([
+        "SEARCH inbox USING INDEX inbox_processed (processed_at>? AND processed_at<?)",
+        "SCAN inbox USING INDEX inbox_pending",
+        "SCAN inbox USING INDEX inbox_dead",
+    ]) {
+        assert_ordered(sql, &[range]).await;
+    }
 }

@@ -163,6 +163,7 @@ impl AdminStorage for ModelDatabase {
         _table: Table,
         _seqs: &[i64],
         _delay: Duration,
+        _note: Option<&str>,
     ) -> Result<u64, StorageError> {
         left_out()
     }
@@ -175,7 +176,12 @@ impl AdminStorage for ModelDatabase {
         left_out()
     }
 
-    async fn discard(_conn: &mut ModelConnection, _table: Table, _seqs: &[i64]) -> Result<u64, StorageError> {
+    async fn discard(
+        _conn: &mut ModelConnection,
+        _table: Table,
+        _seqs: &[i64],
+        _note: Option<&str>,
+    ) -> Result<u64, StorageError> {
         left_out()
     }
 }

@@ -1,5 +1,6 @@
 //! What can be said on the command line.
 
+mod dashboard;
 mod rows;
 mod topology;
 
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use dashboard::Dashboard;
 pub(crate) use rows::{
     Change, InboxCommand, List, OutboxCommand, Replay, Requeue, Resend, Selection, Show, Wanted,
 };
@@ -69,6 +71,8 @@ pub(crate) enum Command {
     Relay(Relay),
     /// Topics and subscriptions of the configuration: shown, as Bicep, created, or checked.
     Topology(Topology),
+    /// Serves the dashboard of a database, until Ctrl-C or SIGTERM.
+    Dashboard(Dashboard),
 }
 
 #[derive(Args, Debug)]

@@ -119,6 +119,9 @@ pub(crate) struct Change {
     /// All dead rows.
     #[arg(long, conflicts_with = "ids")]
     pub(crate) all: bool,
+    /// Why: it is added to the rows' last errors, as far as rows are kept.
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub(crate) reason: String,
     /// Without asking.
     #[arg(long)]
     pub(crate) yes: bool,

@@ -39,9 +39,9 @@ pub(super) async fn requeue<DB: OperatorStorage>(
     if !seqs.is_empty() {
         confirm(&question, arguments.rows.yes)?;
     }
-    let done =
-        in_slices("requeued", &seqs, async |slice| admin::requeue(pool, table, slice, arguments.delay).await)
-            .await?;
+    let (delay, reason) = (arguments.delay, &arguments.rows.reason);
+    let requeue = async |slice: &[i64]| admin::requeue_because(pool, table, slice, delay, reason).await;
+    let done = in_slices("requeued", &seqs, requeue).await?;
     tell("requeued", done, format)
 }
 
@@ -59,7 +59,8 @@ pub(super) async fn discard<DB: OperatorStorage>(
     if !seqs.is_empty() {
         confirm(&format!("Discard {} for good? {meaning}.", rows(seqs.len() as u64)), arguments.yes)?;
     }
-    let done = in_slices("discarded", &seqs, async |slice| admin::discard(pool, table, slice).await).await?;
+    let discard = async |slice: &[i64]| admin::discard_because(pool, table, slice, &arguments.reason).await;
+    let done = in_slices("discarded", &seqs, discard).await?;
     tell("discarded", done, format)
 }
 

@@ -2,6 +2,8 @@
 
 mod brokers;
 mod change;
+#[cfg(feature = "dashboard")]
+mod dashboard;
 mod detail;
 mod list;
 mod migrate;
@@ -16,7 +18,7 @@ use distributed_events::admin::Table;
 use distributed_events::storage::OperatorStorage;
 use sqlx::Pool;
 
-use crate::arguments::{Arguments, Command, General, InboxCommand, OutboxCommand};
+use crate::arguments::{Arguments, Command, Dashboard, General, InboxCommand, OutboxCommand};
 use crate::config::Config;
 use crate::database::{DatabaseUrl, on_database};
 use crate::failure::Failure;
@@ -48,7 +50,27 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         Command::Relay(arguments) => relay::run(&general, &arguments).await,
         Command::Topology(arguments) => topology::run(&general, &arguments, format).await,
+        Command::Dashboard(arguments) => serve_dashboard(&general, &arguments).await,
     }
+}
+
+#[cfg(feature = "dashboard")]
+async fn serve_dashboard(general: &General, arguments: &Dashboard) -> Result<(), Failure> {
+    let config = config_of(general)?;
+    let (url, tokens) = (database_of(general)?, dashboard::Tokens::for_listening_at(arguments)?);
+    on_database!(&url, dashboard::CONNECTIONS, |pool| {
+        check(&pool).await?;
+        dashboard::run(pool, &url, arguments, &config, tokens).await
+    })
+}
+
+#[cfg(not(feature = "dashboard"))]
+async fn serve_dashboard(_general: &General, _arguments: &Dashboard) -> Result<(), Failure> {
+    Err(Failure::Usage(
+        "this binary was built without the feature `dashboard`: build one that has it, for example with `cargo install \
+         distributed-events --features cli,dashboard,postgres`"
+            .to_owned(),
+    ))
 }
 
 async fn outbox(general: &General, command: OutboxCommand, format: Format) -> Result<(), Failure> {

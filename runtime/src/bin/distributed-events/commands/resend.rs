@@ -43,10 +43,10 @@ pub(super) async fn run<DB: OperatorStorage>(
     refuse_older_than_horizon(arguments, since, now)?;
 
     let mut conn = pool.acquire().await.map_err(distributed_events::StorageError::from)?;
-    let count = DB::throughput(&mut *conn, Table::Outbox, since, until).await?.settled;
+    let count = DB::throughput(&mut *conn, Table::Outbox, since, until, u32::MAX).await?.settled;
     let remembered = now.checked_sub(DUPLICATE_DETECTION).unwrap_or(SystemTime::UNIX_EPOCH).max(since);
     let dropped = match remembered < until {
-        true => DB::throughput(&mut *conn, Table::Outbox, remembered, until).await?.settled,
+        true => DB::throughput(&mut *conn, Table::Outbox, remembered, until, u32::MAX).await?.settled,
         false => 0,
     };
     drop(conn);

@@ -52,7 +52,7 @@ pub(super) async fn run(general: &General, arguments: &Arguments, format: Format
 }
 
 /// What a service wrote of `bus.topology()`.
-fn read(path: &Path) -> Result<Vec<Topology>, Failure> {
+pub(super) fn read(path: &Path) -> Result<Vec<Topology>, Failure> {
     let wrong = |error: &dyn std::fmt::Display| {
         Failure::Usage(format!(
             "{} can't be read: {error}; it is to hold the JSON of `bus.topology()`, or of one topology of it",
@@ -67,7 +67,7 @@ fn read(path: &Path) -> Result<Vec<Topology>, Failure> {
 }
 
 /// What the configuration declares, a topology for each broker.
-fn declared(config: &Config) -> Result<Vec<Topology>, Failure> {
+pub(super) fn declared(config: &Config) -> Result<Vec<Topology>, Failure> {
     if config.topics.is_empty() && config.subscriptions.is_empty() {
         return Err(Failure::Usage(
             "no topology is declared: add [[topics]] and [[subscriptions]] to the configuration (--config FILE), or give a \
