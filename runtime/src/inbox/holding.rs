@@ -20,8 +20,8 @@ pub(super) struct Holding<H> {
     pub(super) idle: BTreeMap<u8, Shard<H>>,
     /// Proof of every shard held, also of those at work.
     fences: BTreeMap<u8, Fence>,
-    /// Shards at work whose leases were renewed meanwhile, or lost (`None`).
-    renewed: BTreeMap<u8, Option<Instant>>,
+    /// Shards at work whose leases were renewed meanwhile. One that was lost is in `fences` no more, or with another fence.
+    renewed: BTreeMap<u8, Instant>,
     /// Shards to give back as soon as their workers return them.
     leaving: Vec<u8>,
     /// Shards with events that only others handle, and until when they are left to those (rule 21).
@@ -85,8 +85,11 @@ impl<H> Holding<H> {
                 Some(_) => {
                     idle.remove(number);
                 }
+                None if ours => {
+                    renewed.insert(*number, asked);
+                }
                 None => {
-                    renewed.insert(*number, ours.then_some(asked));
+                    renewed.remove(number);
                 }
             }
             lost += u64::from(!ours);
@@ -147,13 +150,11 @@ impl<H> Holding<H> {
 
     /// Takes a shard back from its worker.
     pub(super) fn put_back(&mut self, mut shard: Shard<H>, lease_time: Duration) {
-        match self.renewed.remove(&shard.number) {
-            Some(None) => return,
-            Some(Some(asked)) => shard.lease.renewed(asked, lease_time),
-            None => {}
-        }
-        // Lost and taken again meanwhile: the newer state counts.
+        // Lost, or lost and taken again meanwhile. Then the newer state counts, and the one that another worker may have.
         if self.fences.get(&shard.number) == Some(&shard.lease.fence) {
+            if let Some(asked) = self.renewed.remove(&shard.number) {
+                shard.lease.renewed(asked, lease_time);
+            }
             if shard.is_foreign() {
                 self.handed_over.insert(shard.number, Instant::now() + renew_every(lease_time) * 2);
                 self.leaving.push(shard.number);

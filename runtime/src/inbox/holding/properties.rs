@@ -19,8 +19,10 @@ enum Step {
     /// Another instance finds its leases run out, though it lives: a long pause.
     Lose(prop::sample::Index),
     Renew(prop::sample::Index),
-    /// A worker takes a shard, and brings back another.
+    /// A worker takes a shard.
     Work(prop::sample::Index, prop::sample::Index),
+    /// A worker brings one back, in whatever order.
+    Return(prop::sample::Index, prop::sample::Index),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -32,6 +34,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => index().prop_map(Step::Lose),
         8 => index().prop_map(Step::Renew),
         8 => (index(), index()).prop_map(|(who, which)| Step::Work(who, which)),
+        6 => (index(), index()).prop_map(|(who, which)| Step::Return(who, which)),
     ]
 }
 
@@ -69,7 +72,7 @@ impl World {
         for number in lost {
             holding.fences.remove(&number);
             if holding.idle.remove(&number).is_none() {
-                holding.renewed.insert(number, None);
+                holding.renewed.remove(&number);
             }
         }
         let rank = ids.iter().position(|other| *other == rank_of(*id)).unwrap();
@@ -143,8 +146,14 @@ impl World {
                 self.leases.retain(|_, (owner, _)| *owner != paused);
             }
             Step::Renew(who) => self.renew(who.index(count)),
+            Step::Return(who, which) => {
+                let Instance { holding, busy, .. } = &mut self.instances[who.index(count)];
+                if !busy.is_empty() {
+                    holding.put_back(busy.swap_remove(which.index(busy.len())), TIME);
+                }
+                self.release(who.index(count));
+            }
             Step::Work(who, which) => {
-                self.bring_back(who.index(count));
                 let Instance { holding, busy, .. } = &mut self.instances[who.index(count)];
                 let idle: Vec<_> = holding.idle.keys().copied().collect();
                 if !idle.is_empty() {
@@ -159,6 +168,13 @@ impl World {
         for Instance { id, holding, busy } in &self.instances {
             for shard in holding.idle.values() {
                 assert_eq!(holding.fences.get(&shard.number), Some(&shard.lease.fence), "idle is held");
+            }
+            for (number, fence) in &holding.fences {
+                let has = |shard: &Shard<()>| shard.lease.fence == *fence;
+                assert!(
+                    holding.idle.get(number).is_some_and(has) || busy.iter().any(has),
+                    "shard {number} is held, and nobody has it"
+                );
             }
             let at_work: BTreeSet<_> = busy.iter().map(|shard| shard.number).collect();
             assert!(at_work.iter().all(|n| !holding.idle.contains_key(n)
