@@ -15,3 +15,7 @@ pub mod telemetry {}
 /// How a service is watched and mended: health for probes, a dashboard for people.
 #[doc = include_str!("manual/operating.md")]
 pub mod operating {}
+
+/// What costs time, the knobs and when to touch them, and what profiles have shown.
+#[doc = include_str!("manual/performance.md")]
+pub mod performance {}
