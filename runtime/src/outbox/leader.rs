@@ -33,11 +33,10 @@ use crate::storage::{OutboxRow, Storage, StorageError};
 use crate::telemetry::IncidentKind;
 use crate::{crash, simulated, wake};
 
-/// Reads, marks, renews its lease and sends side by side: none of them waits for another, and each has at most one
-/// connection.
 /// Rows marked by one statement at most.
 const MARKED_AT_ONCE: usize = 1_000;
 
+/// Reads, marks, renews its lease and sends side by side: none of them waits for another.
 pub(super) struct Leader<DB: Storage> {
     relay: Arc<OutboxRelay<DB>>,
     lease: Lease,
@@ -104,12 +103,14 @@ impl<DB: Storage> Leader<DB> {
     /// handed back.
     pub(super) async fn run(mut self, shutdown: &mut Shutdown) -> (Unfinished, Result<(), StorageError>) {
         let led = self.lead(shutdown).await;
+        // Where the database does not answer, a mark is given up, so that its events are sent once more (rule 25).
+        let time = self.relay.settings.lease_time;
         let mut marked = Ok(());
-        for ended in self.marking.all_ended().await {
+        for ended in self.marking.all_ended(time).await {
             marked = marked.and(self.marked(ended));
         }
         // What was read meanwhile nobody needs.
-        drop((self.renewing.all_ended().await, self.reading.all_ended().await));
+        drop((self.renewing.all_ended(time).await, self.reading.all_ended(time).await));
         while let Some(ended) = self.in_flight.join_next().await {
             self.ended(ended);
         }
@@ -130,8 +131,7 @@ impl<DB: Storage> Leader<DB> {
 
     async fn lead(&mut self, shutdown: &mut Shutdown) -> Result<(), StorageError> {
         while !shutdown.is_stopped() {
-            // A read that hangs is not passed over.
-            if self.reading.is_idle() {
+            if !self.is_stuck(Instant::now()) {
                 self.relay.beat.beat();
             }
             while let Some(ended) = self.in_flight.try_join_next() {
@@ -211,9 +211,9 @@ impl<DB: Storage> Leader<DB> {
         marked.result
     }
 
-    /// Renews the lease when it is time.
+    /// Renews the lease when it is time, unless the rest has come to a stand: then another instance is to try.
     fn start_renewing(&mut self, now: Instant) {
-        if now < self.renew_at || !self.renewing.is_idle() {
+        if now < self.renew_at || !self.renewing.is_idle() || self.is_stuck(now) {
             return;
         }
         let (relay, fence) = (Arc::clone(&self.relay), self.lease.fence.clone());
@@ -229,6 +229,11 @@ impl<DB: Storage> Leader<DB> {
             };
             (now, renewal.await)
         });
+    }
+
+    fn is_stuck(&self, now: Instant) -> bool {
+        let time = self.relay.settings.lease_time;
+        self.reading.is_stuck(now, time) || self.marking.is_stuck(now, time)
     }
 
     fn start_maintenance(&mut self, now: Instant) {

@@ -56,6 +56,8 @@ impl Plan {
             if let Some(reason) = row.unreadable.take().or_else(expired) {
                 // A session's earlier event under way comes first; the row is read again.
                 if !row.envelope.session_id.as_ref().is_some_and(|session| self.busy.contains(session)) {
+                    // Until that is written: it takes room, and reading it again must not end it twice.
+                    self.known.insert(row.envelope.id, row.seq);
                     ended.push((row.envelope.id, reason));
                 }
                 continue;

@@ -103,3 +103,21 @@ fn rows_of_no_topic_get_the_default() {
     plan.add(vec![bare], "events", Instant::now());
     assert_eq!(plan.next_batch(WIDE).unwrap().topic, "events");
 }
+
+#[test]
+fn what_can_never_be_sent_ends_once_and_takes_room_until_that_is_written() {
+    let mut plan = Plan::default();
+    let expired = || {
+        let rows = [row(1, "t", None), row(2, "t", None)];
+        rows.map(|row| OutboxRow { expired: true, ..row }).to_vec()
+    };
+    assert_eq!(plan.add(expired(), "t", Instant::now()).len(), 2);
+    assert!(!plan.has_room(2, usize::MAX), "they are to be written before more is read");
+    assert_eq!(
+        plan.add(expired(), "t", Instant::now()),
+        [],
+        "a sweep that reads them again ends nothing twice"
+    );
+    plan.forget(&[1, 2].map(|seq| EventId::from_uuid(uuid::Uuid::from_u128(seq))));
+    assert!(plan.has_room(2, usize::MAX));
+}

@@ -291,3 +291,24 @@ async fn a_mark_is_part_of_the_callers_transaction() {
     tx.rollback().await.unwrap();
     assert_eq!(process(&database, &seqs).await, 1, "the first mark was taken back");
 }
+
+/// Nobody looks for it anywhere but in the outbox.
+#[tokio::test]
+async fn an_event_that_a_trigger_puts_away_is_not_published() {
+    let database = Database::fresh().await;
+    database
+        .execute(
+            "CREATE FUNCTION away() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; \
+             CREATE TRIGGER away BEFORE INSERT ON outbox FOR EACH ROW EXECUTE FUNCTION away()",
+        )
+        .await;
+    let mut tx = database.pool().begin().await.unwrap();
+    for count in [1, 2] {
+        let mut events = vec![event("1"), event("2")];
+        events.truncate(count);
+        events.iter_mut().for_each(|event| event.is_fresh = true);
+        let error = Postgres::insert_outbox(&mut tx, &events).await.unwrap_err();
+        assert!(matches!(error, StorageError::Corrupt { .. }), "{error}");
+        assert!(error.to_string().contains(&format!("0 of {count} events were written")), "{error}");
+    }
+}

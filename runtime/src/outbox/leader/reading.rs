@@ -84,7 +84,6 @@ impl<DB: Storage> Leader<DB> {
 
     /// A read has ended: its rows leave before anything else is asked.
     pub(super) fn looked(&mut self, looked: Looked<DB>) -> Result<(), StorageError> {
-        self.relay.beat.beat();
         let Looked { mut position, read } = looked;
         let (rows, kind) = read?;
         let now = Instant::now();

@@ -7,6 +7,9 @@ use crate::lease::Fence;
 use crate::storage::{Connections, SentRows, Storage, StorageError};
 use crate::telemetry::IncidentKind;
 
+/// Nobody else writes while they are, where a database has one writer.
+const DEAD_AT_ONCE: usize = 50;
+
 #[derive(Debug, Default)]
 pub(in crate::outbox) struct Unfinished {
     pub(super) marks: Marks,
@@ -63,10 +66,11 @@ impl Marks {
         self.accepted.is_empty() && self.dead.is_empty()
     }
 
-    /// Takes so many of what was accepted, and all that can't be sent.
+    /// Takes so many of what was accepted, and a few of what can't be sent: those are written one by one.
     pub(super) fn take(&mut self, most: usize) -> Self {
         let rest = self.accepted.split_off(most.min(self.accepted.len()));
-        Self { accepted: std::mem::replace(&mut self.accepted, rest), dead: std::mem::take(&mut self.dead) }
+        let dead = self.dead.split_off(self.dead.len().saturating_sub(DEAD_AT_ONCE));
+        Self { accepted: std::mem::replace(&mut self.accepted, rest), dead }
     }
 
     pub(super) fn add(&mut self, other: Self) {

@@ -79,34 +79,14 @@ pub(super) const READ_DUE: &str = concat!(
     "AND seq NOT IN (SELECT unnest($3::bigint[])) ORDER BY outbox.deliver_at, seq"
 );
 
-macro_rules! mark_sent {
-    () => {
-        concat!(
-            "UPDATE outbox SET status = 'sent', processed_at = ",
-            now!(),
-            " WHERE id = ANY($1) AND ",
-            is_pending!()
-        )
-    };
-}
+pub(super) const MARK_SENT: &str = concat!(
+    "UPDATE outbox SET status = 'sent', processed_at = ",
+    now!(),
+    " WHERE id = ANY($1) AND ",
+    is_pending!()
+);
 
-macro_rules! delete_sent {
-    () => {
-        concat!("DELETE FROM outbox WHERE id = ANY($1) AND ", is_pending!())
-    };
-}
-
-/// What [`RELAXED`] does for a transaction, for a statement that is one by itself: evaluated once, before anything else.
-macro_rules! relaxed {
-    () => {
-        " AND (SELECT set_config('synchronous_commit', 'off', true)) = 'off'"
-    };
-}
-
-pub(super) const MARK_SENT: &str = mark_sent!();
-pub(super) const DELETE_SENT: &str = delete_sent!();
-pub(super) const MARK_SENT_ALONE: &str = concat!(mark_sent!(), relaxed!());
-pub(super) const DELETE_SENT_ALONE: &str = concat!(delete_sent!(), relaxed!());
+pub(super) const DELETE_SENT: &str = concat!("DELETE FROM outbox WHERE id = ANY($1) AND ", is_pending!());
 
 pub(super) const MARK_DEAD: &str = concat!(
     "UPDATE outbox SET status = 'dead', processed_at = ",
@@ -141,8 +121,8 @@ pub(super) async fn insert(conn: &mut PgConnection, events: &[NewEvent]) -> Resu
         .bind(envelopes().map(|envelope| envelope.causation_id.as_deref()).collect::<Vec<_>>())
         .bind(envelopes().map(|envelope| json(&envelope.headers)).collect::<Result<Vec<_>, _>>()?);
     if is_plain {
-        query.execute(conn).await.map_err(explain)?;
-        return Ok(());
+        let done = query.execute(conn).await.map_err(explain)?;
+        return all_written(done.rows_affected(), events.len());
     }
     let at = events.iter().map(|event| match event.deliver {
         Delivery::At(time) => Some(to_millis(time)),
@@ -177,8 +157,18 @@ async fn insert_one(conn: &mut PgConnection, envelope: &Envelope) -> Result<(), 
         .bind(envelope.correlation_id.as_deref())
         .bind(envelope.causation_id.as_deref())
         .bind(json(&envelope.headers)?);
-    query.execute(conn).await.map_err(explain)?;
-    Ok(())
+    let done = query.execute(conn).await.map_err(explain)?;
+    all_written(done.rows_affected(), 1)
+}
+
+/// A trigger or a rule of somebody's may have put the events elsewhere, where nobody looks for them.
+fn all_written(rows: u64, events: usize) -> Result<(), StorageError> {
+    if rows == events as u64 {
+        return Ok(());
+    }
+    let reason =
+        format!("{rows} of {events} events were written: is there a trigger or a rule on the table?");
+    Err(StorageError::Corrupt { table: "outbox", reason })
 }
 
 pub(super) fn ids(ids: impl Iterator<Item = EventId>) -> Vec<Uuid> {
@@ -234,17 +224,12 @@ pub(super) async fn mark_sent(
     if sent.is_empty() {
         return Ok(0);
     }
-    let (sql, alone) = match keep {
-        SentRows::Keep => (MARK_SENT, MARK_SENT_ALONE),
-        SentRows::Delete => (DELETE_SENT, DELETE_SENT_ALONE),
+    let sql = match keep {
+        SentRows::Keep => MARK_SENT,
+        SentRows::Delete => DELETE_SENT,
     };
-    let ids = ids(sent.iter().copied());
-    if pool::is_caching(conn) {
-        // One round trip instead of three.
-        return Ok(query(conn, alone).bind(ids).execute(conn).await?.rows_affected());
-    }
     let mut tx = pool::begin_with(conn, RELAXED).await?;
-    let done = query(&tx, sql).bind(ids).execute(&mut *tx).await?;
+    let done = query(&tx, sql).bind(ids(sent.iter().copied())).execute(&mut *tx).await?;
     tx.commit().await?;
     Ok(done.rows_affected())
 }

@@ -171,7 +171,7 @@ async fn the_outbox_is_read_by_its_indexes_of_open_rows() {
 
 #[tokio::test]
 async fn outbox_rows_are_marked_by_id() {
-    for sql in [outbox::MARK_SENT, outbox::DELETE_SENT, outbox::MARK_SENT_ALONE, outbox::DELETE_SENT_ALONE] {
+    for sql in [outbox::MARK_SENT, outbox::DELETE_SENT] {
         assert_indexes(sql, "ARRAY[gen_random_uuid(), gen_random_uuid()]", &["outbox_id"], IN_ORDER).await;
     }
     assert_indexes(outbox::MARK_DEAD, "gen_random_uuid(), 'x'", &["outbox_id"], IN_ORDER).await;

@@ -97,7 +97,7 @@ async fn remember_statements(conn: &mut PgConnection) -> Result<(), sqlx::Error>
 
 /// Whether statements may have names on this connection. sqlx gives them names also where it keeps none
 /// (`statement_cache_capacity(0)`), unless told otherwise; and it only tells how many it has kept.
-pub(super) fn is_caching(conn: &PgConnection) -> bool {
+fn is_caching(conn: &PgConnection) -> bool {
     conn.cached_statements_size() > 0
 }
 
