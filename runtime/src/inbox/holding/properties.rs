@@ -155,7 +155,11 @@ impl World {
             }
             Step::Work(who, which) => {
                 let Instance { holding, busy, .. } = &mut self.instances[who.index(count)];
-                let idle: Vec<_> = holding.idle.keys().copied().collect();
+                let mut idle: Vec<_> = holding.idle.keys().copied().collect();
+                // Rather one that was lost and taken again while another worker had it: few are, of so many.
+                if idle.iter().any(|number| busy.iter().any(|shard| shard.number == *number)) {
+                    idle.retain(|number| busy.iter().any(|shard| shard.number == *number));
+                }
                 if !idle.is_empty() {
                     busy.extend(holding.idle.remove(which.get(&idle)));
                 }
