@@ -149,3 +149,19 @@ async fn a_corrupt_row_is_told() {
     }
     assert_eq!(pending(&database).await.len(), 1);
 }
+
+/// A service that starts at that moment waits, as for every server that is away.
+#[tokio::test]
+async fn a_server_that_goes_away_while_it_is_greeted_is_away() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let closing = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut request = [0; 8];
+        tokio::io::AsyncReadExt::read_exact(&mut socket, &mut request).await.unwrap();
+    });
+    let url = format!("postgres://me@127.0.0.1:{port}/shop?sslmode=prefer");
+    let error = <sqlx::PgConnection as sqlx::Connection>::connect(&url).await.unwrap_err();
+    closing.await.unwrap();
+    assert_eq!(Postgres::trouble(&error), Trouble::Passing, "{error}");
+}

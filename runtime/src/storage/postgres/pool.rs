@@ -183,6 +183,8 @@ pub(super) fn trouble(error: &sqlx::Error) -> Trouble {
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed
         | sqlx::Error::BeginFailed => true,
+        // A server that goes away in the middle of the first exchange: sqlx takes the end for an answer.
+        sqlx::Error::Protocol(text) => text.contains("SSLRequest"),
         _ => code(error).is_some_and(|code| match code.as_str() {
             // A mistake in the protocol ends the session only where it is a pooler that says so.
             PROTOCOL_VIOLATION => is_fatal(error),
