@@ -130,14 +130,23 @@ impl<F: Shared> Place<F> {
         ids
     }
 
-    /// SIGSTOP, but not while it holds the only write lock of its database, which nobody would free (rule 10).
+    /// SIGSTOP, but not while it holds the only write lock of its database, which nobody would free (rule 10). Asked for
+    /// several times, because it has been seen to have it although it had stopped and the lock had been free.
     pub async fn freeze(&self, instance: &Instance) {
-        loop {
+        'stopped: loop {
             instance.freeze().await;
-            if !F::DB::SINGLE_WRITER || self.fixture.pool().begin_with(F::DB::BEGIN).await.is_ok() {
+            if !F::DB::SINGLE_WRITER {
                 return;
             }
-            instance.resume();
+            for _ in 0..20 {
+                let Ok(tx) = self.fixture.pool().begin_with(F::DB::BEGIN).await else {
+                    instance.resume();
+                    continue 'stopped;
+                };
+                tx.rollback().await.unwrap();
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+            return;
         }
     }
 
