@@ -9,6 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use distributed_events::storage::Storage;
 use distributed_events::{DistributedEvent, EventId};
 use serde::{Deserialize, Serialize};
+use sqlx::Connection;
 use tempfile::TempDir;
 
 use crate::conformance::Fixture;
@@ -130,24 +131,26 @@ impl<F: Shared> Place<F> {
         ids
     }
 
-    /// SIGSTOP, but not while it holds the only write lock of its database, which nobody would free (rule 10). Asked for
-    /// several times, because it has been seen to have it although it had stopped and the lock had been free.
+    /// SIGSTOP, but not while it holds the only write lock of its database, which nobody would free (rule 10).
     pub async fn freeze(&self, instance: &Instance) {
-        'stopped: loop {
+        loop {
             instance.freeze().await;
-            if !F::DB::SINGLE_WRITER {
+            if !F::DB::SINGLE_WRITER || self.can_write().await {
                 return;
             }
-            for _ in 0..20 {
-                let Ok(tx) = self.fixture.pool().begin_with(F::DB::BEGIN).await else {
-                    instance.resume();
-                    continue 'stopped;
-                };
-                tx.rollback().await.unwrap();
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-            }
-            return;
+            instance.resume();
         }
+    }
+
+    /// Whether the only write lock can be had soon. The pool's connections would wait for it as long as a service does, and
+    /// everybody with them.
+    async fn can_write(&self) -> bool {
+        let mut conn = self.fixture.pool().acquire().await.unwrap().detach();
+        F::run(&mut conn, "PRAGMA busy_timeout = 1000").await.unwrap();
+        let can_write = F::run(&mut conn, F::DB::BEGIN).await.is_ok();
+        // Which ends what it has begun.
+        conn.close().await.unwrap();
+        can_write
     }
 
     /// One number.
