@@ -1,8 +1,10 @@
 //! What a service tells of itself: spans that are joined across services, and metrics.
 
-use distributed_events::{DistributedEvent, EventContext, HandlerError, HandlerSettings};
+use distributed_events::{DistributedEvent, EventBus, EventContext, HandlerError, HandlerSettings};
 use serde::{Deserialize, Serialize};
 use sqlx::{Sqlite, SqlitePool, Transaction};
+use tests::memory_broker::MemoryBroker;
+use tests::service::{Database, quick};
 
 #[path = "telemetry/metrics.rs"]
 mod metrics;
@@ -59,6 +61,16 @@ async fn charge(
     }
     Charged { order_id: event.order_id }.publish(tx).await?;
     Ok(())
+}
+
+/// The service that charges for what was placed.
+fn billing_on(database: &Database, broker: MemoryBroker) -> EventBus<Sqlite> {
+    quick(&database.pool)
+        .broker(broker)
+        .on(BILLING, |event: Placed, tx, context| Box::pin(charge(event, tx, context)))
+        .publishes::<Charged>()
+        .build()
+        .unwrap()
 }
 
 async fn note(

@@ -131,13 +131,13 @@ impl<DB: Storage> Leader<DB> {
 
     async fn lead(&mut self, shutdown: &mut Shutdown) -> Result<(), StorageError> {
         while !shutdown.is_stopped() {
-            if !self.is_stuck(Instant::now()) {
-                self.relay.beat.beat();
-            }
             while let Some(ended) = self.in_flight.try_join_next() {
                 self.ended(ended);
             }
             let now = Instant::now();
+            if !self.is_stuck(now) {
+                self.relay.beat.beat();
+            }
             // What has ended makes room on the wire, which need not stay empty while the outcomes are written.
             self.start_batches(now);
             self.start_marking();

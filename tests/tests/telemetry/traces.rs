@@ -9,7 +9,7 @@ use tests::service::{Database, Running, quick};
 use tracing::Instrument;
 
 use super::seen::{Traces, attribute, is_child};
-use super::{BILLING, Charged, Placed, charge, note, placed, publish};
+use super::{BILLING, Charged, Placed, billing_on, charge, note, placed, publish};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -151,12 +151,7 @@ async fn a_message_of_an_older_azure_client_is_handled_in_the_trace_of_its_diagn
     let traces = Traces::listen();
     let database = Database::new().await;
     let broker = MemoryBroker::new();
-    let bus = quick(&database.pool)
-        .broker(broker.clone())
-        .on(BILLING, |event: Placed, tx, context| Box::pin(charge(event, tx, context)))
-        .publishes::<Charged>()
-        .build()
-        .unwrap();
+    let bus = billing_on(&database, broker.clone());
     let mut message = Message::default();
     message.subject = Some(Placed::NAME.to_owned());
     message.message_id = Some("1".to_owned());

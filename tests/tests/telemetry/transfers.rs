@@ -7,10 +7,10 @@ use distributed_events::broker::SendError;
 use opentelemetry::trace::{SpanId, SpanKind, Status, TraceId};
 use opentelemetry_sdk::trace::SpanData;
 use tests::memory_broker::MemoryBroker;
-use tests::service::{Database, Running, quick};
+use tests::service::{Database, Running};
 
 use super::seen::{Traces, attribute, is_child, said};
-use super::{BILLING, Charged, Placed, charge, placed};
+use super::{Placed, billing_on, placed};
 
 /// Where the spans are that a span is linked to.
 fn links(span: &SpanData) -> HashSet<(TraceId, SpanId)> {
@@ -22,12 +22,7 @@ async fn sending_receiving_and_settling_are_linked_to_what_published_each_event(
     let traces = Traces::listen();
     let database = Database::new().await;
     let broker = MemoryBroker::new();
-    let bus = quick(&database.pool)
-        .broker(broker.clone())
-        .on(BILLING, |event: Placed, tx, context| Box::pin(charge(event, tx, context)))
-        .publishes::<Charged>()
-        .build()
-        .unwrap();
+    let bus = billing_on(&database, broker.clone());
     let mut tx = database.pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
     Placed::publish_all(&mut tx, [placed(1), placed(2), placed(3)]).await.unwrap();
     tx.commit().await.unwrap();

@@ -15,8 +15,8 @@ pub(super) struct Position<DB: Storage> {
     at_end: bool,
     /// Rows whose delay is over are read after this one.
     due_after: i64,
-    /// Nor before this, as neither is it asked whether a horizon has passed: their times are milliseconds, and a busy relay
-    /// looks more often than that.
+    /// Not before this are they read, or is it asked whether a horizon has passed: a busy relay looks more often than either
+    /// can change.
     due_at: Instant,
 }
 
