@@ -1,5 +1,6 @@
 //! A world: databases, services with two instances each, and a time of troubles.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -142,7 +143,7 @@ impl World {
     }
 
     /// Adds a service: its database, and what its bus registers. Two instances of it run. Settings, handlers and states are
-    /// as in production; the broker of the default lane is the world's.
+    /// as in production; the broker of the default lane, and of every lane that it names none for, is the world's.
     ///
     /// # Errors
     /// When its bus can't be built.
@@ -151,16 +152,16 @@ impl World {
         pool: &SqlitePool,
         register: impl Fn(BusBuilder<Sqlite>) -> BusBuilder<Sqlite> + 'static,
     ) -> Result<(), SimulationError> {
-        self.add(pool, INSTANCES, register)
+        self.add(pool, INSTANCES, register).map(|_bus| ())
     }
 
-    /// Adds a service of so many instances.
+    /// Adds a service of so many instances; returns its bus, as none of them runs it.
     pub(super) fn add(
         &mut self,
         pool: &SqlitePool,
         instances: usize,
         register: impl Fn(BusBuilder<Sqlite>) -> BusBuilder<Sqlite> + 'static,
-    ) -> Result<(), SimulationError> {
+    ) -> Result<EventBus<Sqlite>, SimulationError> {
         if Sqlite::is_ephemeral(pool) {
             return Err(SimulationError::InMemory);
         }
@@ -181,8 +182,8 @@ impl World {
         });
         // Its subscriptions are there from now on, as they are at a broker.
         let at = self.services.len() - 1;
-        let _built = self.build(at, 0)?;
-        Ok(())
+        let (bus, _process) = self.build(at, 0)?;
+        Ok(bus)
     }
 
     /// Publishes an event from elsewhere: it comes to the broker while the world [settles](Self::settle), after those that
@@ -230,10 +231,10 @@ impl World {
     }
 
     /// Gives the turn up for as long as something runs.
-    pub(super) async fn let_run(
+    pub(super) async fn let_run<T>(
         &mut self,
-        run: impl AsyncFnOnce(&mut Self) -> Result<(), SimulationError>,
-    ) -> Result<(), SimulationError> {
+        run: impl AsyncFnOnce(&mut Self) -> Result<T, SimulationError>,
+    ) -> Result<T, SimulationError> {
         self.turn = None;
         let ran = simulated::task(run(self)).await;
         self.turn = Some(Still::take(&self.shared.turn).await);
@@ -252,9 +253,13 @@ impl World {
         let builder = EventBus::builder(service.pool.clone())
             .outbox(OutboxSettings::default().poll_interval(POLL))
             .inbox(InboxSettings::default().poll_interval(POLL))
-            .broker(broker)
+            .broker(broker.clone())
             .on_incident(move |incident| told.say(|| format!("{}: {}", incident.source, incident.message)));
-        let bus = Life::of(&process).building(|| (service.register)(builder).build())?;
+        let bus = Life::of(&process).building(|| {
+            let registered = (service.register)(builder);
+            let lanes: BTreeSet<_> = registered.without_broker().into_iter().map(|(lane, _)| lane).collect();
+            lanes.into_iter().fold(registered, |bus, lane| bus.lane(lane, broker.clone())).build()
+        })?;
         Ok((bus, process))
     }
 
