@@ -62,7 +62,10 @@ use crate::storage::StorageError;
 pub struct TestBus<'w> {
     world: &'w mut World,
     pool: SqlitePool,
+    /// Its handlers are run one by one.
     bus: EventBus<Sqlite>,
+    /// For the code under test.
+    bystander: EventBus<Sqlite>,
 }
 
 impl TestBus<'_> {
@@ -79,7 +82,8 @@ impl TestBus<'_> {
         let failed = seeds::in_a_world(0, 0, async |world: &mut World| {
             let pool = world.database("service").await?;
             let bus = world.add(&pool, 1, register)?;
-            test(&mut TestBus { world, pool, bus }).await
+            let bystander = world.bystander(0)?;
+            test(&mut TestBus { world, pool, bus, bystander }).await
         });
         if let Some(panic) = failed {
             resume_unwind(panic);
@@ -92,11 +96,11 @@ impl TestBus<'_> {
         &self.pool
     }
 
-    /// The service's bus, for code that asks for one: a request's handler that commits with it, for example. It is the
-    /// [`TestBus`] that lets it run.
+    /// The service's bus, for code that asks for one: a request's handler that commits with it, for example. It isn't run:
+    /// that is what [`settled`](Self::settled) and [`let_pass`](Self::let_pass) do.
     #[must_use]
     pub const fn event_bus(&self) -> &EventBus<Sqlite> {
-        &self.bus
+        &self.bystander
     }
 
     /// Runs one handler on one event, once, whether it is registered or not, as a processor would: with the states and

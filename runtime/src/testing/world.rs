@@ -155,7 +155,7 @@ impl World {
         self.add(pool, INSTANCES, register).map(|_bus| ())
     }
 
-    /// Adds a service of so many instances; returns its bus, as none of them runs it.
+    /// Adds a service of so many instances; returns a bus of it that nobody runs.
     pub(super) fn add(
         &mut self,
         pool: &SqlitePool,
@@ -241,26 +241,39 @@ impl World {
         ran
     }
 
+    /// A bus of a service that is no part of the simulation: its databases are there while the world stands still.
+    pub(super) fn bystander(&mut self, at: usize) -> Result<EventBus<Sqlite>, BusError> {
+        let process = self.process(at, "bystander");
+        self.build_for(at, &process, Life::default())
+    }
+
     fn build(&mut self, at: usize, instance: usize) -> Result<(EventBus<Sqlite>, Arc<Process>), BusError> {
+        let process = self.process(at, &instance.to_string());
+        Ok((self.build_for(at, &process, Life::of(&process))?, process))
+    }
+
+    fn process(&mut self, at: usize, instance: &str) -> Arc<Process> {
         let service = &self.services[at];
         let name = format!("{}-{instance}.{}", service.name, self.lives);
         self.lives += 1;
-        let process = Process::new(name, Arc::clone(&self.shared), Arc::clone(&service.writing));
-        let broker =
-            SimulatedBroker { namespace: Arc::clone(&self.namespace), process: Arc::clone(&process) };
-        let told = Arc::clone(&process);
+        Process::new(name, Arc::clone(&self.shared), Arc::clone(&service.writing))
+    }
+
+    fn build_for(&self, at: usize, process: &Arc<Process>, life: Life) -> Result<EventBus<Sqlite>, BusError> {
+        let service = &self.services[at];
+        let broker = SimulatedBroker { namespace: Arc::clone(&self.namespace), process: Arc::clone(process) };
+        let told = Arc::clone(process);
         // Whatever polls is simulated, too.
         let builder = EventBus::builder(service.pool.clone())
             .outbox(OutboxSettings::default().poll_interval(POLL))
             .inbox(InboxSettings::default().poll_interval(POLL))
             .broker(broker.clone())
             .on_incident(move |incident| told.say(|| format!("{}: {}", incident.source, incident.message)));
-        let bus = Life::of(&process).building(|| {
+        life.building(|| {
             let registered = (service.register)(builder);
             let lanes: BTreeSet<_> = registered.without_broker().into_iter().map(|(lane, _)| lane).collect();
             lanes.into_iter().fold(registered, |bus, lane| bus.lane(lane, broker.clone())).build()
-        })?;
-        Ok((bus, process))
+        })
     }
 
     /// Starts what does not run: what was killed, and what gave up because its database was away for too long.
