@@ -51,6 +51,16 @@ async fn place(
     Ok(Json(id))
 }
 
+async fn create_tables(pool: &SqlitePool) -> Result<(), sqlx::Error> {
+    for sql in [
+        "CREATE TABLE IF NOT EXISTS orders (order_id INTEGER PRIMARY KEY)",
+        "CREATE TABLE IF NOT EXISTS parcels (order_id INTEGER PRIMARY KEY)",
+    ] {
+        sqlx::query(sql).execute(pool).await?;
+    }
+    Ok(())
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = SqliteConnectOptions::new()
@@ -58,12 +68,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal);
     let pool = SqlitePool::connect_with(options).await?;
-    for sql in [
-        "CREATE TABLE IF NOT EXISTS orders (order_id INTEGER PRIMARY KEY)",
-        "CREATE TABLE IF NOT EXISTS parcels (order_id INTEGER PRIMARY KEY)",
-    ] {
-        sqlx::query(sql).execute(&pool).await?;
-    }
+    create_tables(&pool).await?;
     EventBus::migrate(&pool).await?;
     let bus = EventBus::builder(pool.clone()).broker(LocalBroker::new()).handler::<ship>().build()?;
 
@@ -88,4 +93,31 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     events?;
     println!("stopped");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use distributed_events::testing::TestBus;
+
+    #[test]
+    fn an_order_is_taken_once_and_shipped() {
+        TestBus::run(
+            |bus| bus.handler::<ship>(),
+            async |bus| {
+                create_tables(bus.pool()).await?;
+                let app = App { pool: bus.pool().clone(), bus: bus.event_bus().clone() };
+                assert!(place(State(app.clone()), Path(7)).await.is_ok());
+                let again = place(State(app), Path(7)).await;
+                assert!(again.is_err_and(|(status, _)| status == StatusCode::CONFLICT));
+
+                bus.settled().await?;
+                bus.assert_published_count::<OrderPlaced>(1).await?;
+                let parcels: Vec<i64> =
+                    sqlx::query_scalar("SELECT order_id FROM parcels").fetch_all(bus.pool()).await?;
+                assert_eq!(parcels, [7]);
+                Ok(())
+            },
+        );
+    }
 }

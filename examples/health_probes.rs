@@ -73,3 +73,35 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("stopped");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use distributed_events::testing::TestBus;
+
+    #[test]
+    fn a_bus_that_does_not_run_is_live_and_not_ready() {
+        TestBus::run(
+            |bus| bus.handler::<ship>(),
+            async |bus| {
+                let (live, _) = livez(State(bus.event_bus().clone())).await;
+                assert_eq!(live, StatusCode::OK);
+                let (ready, Json(health)) = readyz(State(bus.event_bus().clone())).await;
+                assert_eq!(ready, StatusCode::SERVICE_UNAVAILABLE);
+                assert!(!health.degraded.is_empty(), "it says why");
+                Ok(())
+            },
+        );
+    }
+
+    #[test]
+    fn an_order_is_shipped() {
+        TestBus::run(
+            |bus| bus.handler::<ship>(),
+            async |bus| {
+                bus.handle::<ship>(&OrderPlaced { order_id: 7 }).await?.assert_processed();
+                Ok(())
+            },
+        );
+    }
+}

@@ -53,3 +53,29 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     .await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use distributed_events::testing::TestBus;
+
+    #[test]
+    fn a_depot_that_does_not_answer_holds_up_its_own_parcel_and_no_other() {
+        let (log, mut tracked) = mpsc::unbounded_channel::<String>();
+        TestBus::run(
+            move |bus| bus.handler::<track>().state(log.clone()),
+            async |bus| {
+                for place in ["depot", "door"] {
+                    for parcel in ["slow", "quick"] {
+                        bus.receive(&ParcelMoved { parcel: parcel.into(), place: place.into() })?;
+                    }
+                }
+                bus.settled().await?;
+                bus.assert_none_dead().await?;
+                let lines: Vec<_> = std::iter::from_fn(|| tracked.try_recv().ok()).collect();
+                assert_eq!(lines, ["quick  depot", "quick  door", "slow   depot", "slow   door"]);
+                Ok(())
+            },
+        );
+    }
+}

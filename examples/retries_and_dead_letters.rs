@@ -101,3 +101,67 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     ran?;
     Ok(worked?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use distributed_events::testing::TestBus;
+
+    fn mail(to: &str) -> MailWanted {
+        MailWanted { to: to.to_owned() }
+    }
+
+    fn mailer() -> (Mailer, mpsc::UnboundedReceiver<String>) {
+        let (log, lines) = mpsc::unbounded_channel();
+        (Mailer { works: Arc::default(), log }, lines)
+    }
+
+    #[test]
+    fn a_server_that_does_not_answer_is_asked_three_times() {
+        let (mailer, _lines) = mailer();
+        TestBus::run(
+            move |bus| bus.state(mailer.clone()),
+            async |bus| {
+                let ada = mail("ada@example.org");
+                bus.handle::<send_mail>(&ada).await?.assert_retried("does not answer");
+                bus.handle::<send_mail>(&ada).attempt(3).await?.assert_dead("does not answer");
+                Ok(())
+            },
+        );
+    }
+
+    #[test]
+    fn what_is_no_address_is_never_tried_again() {
+        let (mailer, _lines) = mailer();
+        TestBus::run(
+            move |bus| bus.state(mailer.clone()),
+            async |bus| {
+                bus.handle::<send_mail>(&mail("nowhere")).await?.assert_dead("this is no address");
+                Ok(())
+            },
+        );
+    }
+
+    #[test]
+    fn a_dead_mail_is_sent_when_it_is_requeued() {
+        let (mailer, mut lines) = mailer();
+        let given = mailer.clone();
+        TestBus::run(
+            move |bus| bus.handler::<send_mail>().state(given.clone()),
+            async |bus| {
+                bus.receive(&mail("ada@example.org"))?;
+                bus.settled().await?;
+                bus.assert_dead::<MailWanted>("does not answer").await?;
+
+                mailer.works.store(true, Ordering::Relaxed);
+                let dead = bus.dead().await?;
+                admin::requeue(bus.pool(), Table::Inbox, &[dead[0].seq], Duration::ZERO).await?;
+                bus.settled().await?;
+                bus.assert_none_dead().await?;
+                let last = std::iter::from_fn(|| lines.try_recv().ok()).last();
+                assert_eq!(last.as_deref(), Some("ada@example.org has mail"));
+                Ok(())
+            },
+        );
+    }
+}

@@ -7,11 +7,23 @@ use serde::{Deserialize, Serialize};
 use sqlx::{PgPool, Postgres, SqlitePool, Transaction};
 use tokio::sync::watch;
 
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
 #[derive(DistributedEvent, Serialize, Deserialize)]
 #[event(name = "till.sold", topic = "sales", session = till)]
 struct Sold {
     till: String,
     cents: i64,
+}
+
+/// Sells at the front till, all of it or nothing.
+async fn sell(pool: &SqlitePool, prices: &[i64]) -> Result<(), Failure> {
+    let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
+    for &cents in prices {
+        Sold { till: "front".to_owned(), cents }.publish(&mut tx).await?;
+    }
+    tx.commit().await?;
+    Ok(())
 }
 
 // The type of the transaction says on which database a handler works.
@@ -26,7 +38,7 @@ async fn book(sold: Sold, tx: &mut Transaction<'_, Postgres>) -> Result<(), Hand
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+async fn main() -> Result<(), Failure> {
     let url = std::env::args().nth(1).ok_or("usage: two_databases postgres://user@host/database")?;
     let till_db = SqlitePool::connect("sqlite::memory:").await?;
     let book_db = PgPool::connect(&url).await?;
@@ -43,11 +55,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let till = EventBus::builder(till_db.clone()).broker(broker.clone()).build()?;
     let books = EventBus::builder(book_db.clone()).broker(broker).handler::<book>().build()?;
 
-    let mut tx = till_db.begin_with("BEGIN IMMEDIATE").await?;
-    for cents in [250, 1000, 75] {
-        Sold { till: "front".to_owned(), cents }.publish(&mut tx).await?;
-    }
-    till.commit(tx).await?;
+    sell(&till_db, &[250, 1000, 75]).await?;
 
     let (stop, stopped) = watch::channel(false);
     let until_booked = || {
@@ -73,4 +81,26 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     till?;
     books?;
     Ok(watched?)
+}
+
+/// The till's. A handler on PostgreSQL has to be tested there: the test bus is on SQLite.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use distributed_events::testing::TestBus;
+
+    #[test]
+    fn what_is_sold_is_published_in_its_order() {
+        TestBus::run(
+            |bus| bus.publishes::<Sold>(),
+            async |bus| {
+                sell(bus.pool(), &[250, 1000, 75]).await?;
+                bus.settled().await?;
+                bus.assert_published::<Sold>(|sold| sold.till == "front" && sold.cents == 1000).await?;
+                let cents: Vec<_> = bus.published::<Sold>()?.into_iter().map(|sold| sold.cents).collect();
+                assert_eq!(cents, [250, 1000, 75]);
+                Ok(())
+            },
+        );
+    }
 }

@@ -3,8 +3,8 @@
 //!     cargo run --example without_macros
 
 use distributed_events::{
-    DistributedEvent, EventBus, EventContext, Handler, HandlerError, HandlerSettings, LocalBroker,
-    PublishOptions, RetryPolicy,
+    BusBuilder, DistributedEvent, EventBus, EventContext, Handler, HandlerError, HandlerSettings,
+    LocalBroker, PublishOptions, RetryPolicy,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{Sqlite, SqlitePool, Transaction};
@@ -52,22 +52,31 @@ impl Handler<Sqlite> for Billing {
     }
 }
 
+/// What the service registers: a value and a closure.
+fn handlers(bus: BusBuilder<Sqlite>, done: mpsc::UnboundedSender<String>) -> BusBuilder<Sqlite> {
+    let audited = done.clone();
+    bus.handler_value(Billing { done }).on(
+        HandlerSettings::new("audit"),
+        move |event: OrderPlaced, _tx, _context| {
+            let audited = audited.clone();
+            Box::pin(async move { Ok(audited.send(format!("order {} audited", event.order_id))?) })
+        },
+    )
+}
+
+async fn create_tables(pool: &SqlitePool) -> Result<(), sqlx::Error> {
+    sqlx::query("CREATE TABLE charges (order_id INTEGER NOT NULL)").execute(pool).await?;
+    Ok(())
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let pool = SqlitePool::connect("sqlite::memory:").await?;
-    sqlx::query("CREATE TABLE charges (order_id INTEGER NOT NULL)").execute(&pool).await?;
+    create_tables(&pool).await?;
     EventBus::migrate(&pool).await?;
 
     let (done, mut finished) = mpsc::unbounded_channel();
-    let audited = done.clone();
-    let bus = EventBus::builder(pool.clone())
-        .broker(LocalBroker::new())
-        .handler_value(Billing { done })
-        .on(HandlerSettings::new("audit"), move |event: OrderPlaced, _tx, _context| {
-            let audited = audited.clone();
-            Box::pin(async move { Ok(audited.send(format!("order {} audited", event.order_id))?) })
-        })
-        .build()?;
+    let bus = handlers(EventBus::builder(pool.clone()).broker(LocalBroker::new()), done).build()?;
 
     let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
     OrderPlaced { order_id: 1 }.publish_with(&mut tx, PublishOptions::new().header("tenant", "acme")).await?;
@@ -80,4 +89,44 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     })
     .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use distributed_events::testing::TestBus;
+
+    #[test]
+    fn a_handler_with_fields_is_run_alone() {
+        let (done, mut finished) = mpsc::unbounded_channel();
+        TestBus::run(
+            |bus| bus,
+            async |bus| {
+                create_tables(bus.pool()).await?;
+                let charged =
+                    bus.handle_value(Billing { done }, &OrderPlaced { order_id: 1 }).attempt(2).await?;
+                charged.assert_processed();
+                assert_eq!(finished.try_recv().as_deref(), Ok("order 1 charged, attempt 2"));
+                Ok(())
+            },
+        );
+    }
+
+    #[test]
+    fn an_order_is_charged_and_audited() {
+        let (done, mut finished) = mpsc::unbounded_channel();
+        TestBus::run(
+            move |bus| handlers(bus, done.clone()),
+            async |bus| {
+                create_tables(bus.pool()).await?;
+                bus.receive(&OrderPlaced { order_id: 1 })?;
+                bus.settled().await?;
+                bus.assert_none_dead().await?;
+                let mut lines: Vec<_> = std::iter::from_fn(|| finished.try_recv().ok()).collect();
+                lines.sort();
+                assert_eq!(lines, ["order 1 audited", "order 1 charged, attempt 1"]);
+                Ok(())
+            },
+        );
+    }
 }

@@ -24,7 +24,7 @@ pub(crate) async fn create_tables(pool: &Pool<Db>) -> Result<(), Failure> {
 }
 
 #[event_handler(subscription = "billing")]
-async fn charge_card(
+pub(crate) async fn charge_card(
     order: OrderPlaced,
     tx: &mut Transaction<'_, Db>,
     context: &EventContext,

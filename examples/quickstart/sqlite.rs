@@ -18,6 +18,9 @@ mod exchange;
 mod ordering;
 #[path = "report.rs"]
 mod report;
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
 
 pub(crate) async fn run(directory: &Path, input: &str) -> Result<bool, Failure> {
     std::fs::create_dir_all(directory)

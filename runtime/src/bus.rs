@@ -7,6 +7,8 @@ mod hints;
 mod housekeeping;
 #[cfg(feature = "otel")]
 mod levels;
+#[cfg(all(feature = "testing", feature = "sqlite"))]
+mod once;
 mod running;
 mod topology;
 

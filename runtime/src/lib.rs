@@ -60,7 +60,7 @@
 //!
 //! Step by step, with the tests that show it: [`manual::guarantees`]. What a service has to be allowed in its database, and no
 //! more: [`manual::rights`]. What it tells of itself: [`manual::telemetry`]. How it is watched and mended:
-//! [`manual::operating`]. What bounds its speed, and the knobs: [`manual::performance`].
+//! [`manual::operating`]. What bounds its speed, and the knobs: [`manual::performance`]. How it is tested: [`manual::testing`].
 //!
 //! # Features
 //!

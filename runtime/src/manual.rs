@@ -19,3 +19,7 @@ pub mod operating {}
 /// What costs time, the knobs and when to touch them, and what profiles have shown.
 #[doc = include_str!("manual/performance.md")]
 pub mod performance {}
+
+/// How a service is tested: one handler, the whole of it, and in troubles.
+#[doc = include_str!("manual/testing.md")]
+pub mod testing {}

@@ -5,6 +5,8 @@ use std::path::Path;
 use distributed_events::telemetry::names::{METRICS, MetricKind};
 
 const TELEMETRY: &str = include_str!("../../runtime/src/manual/telemetry.md");
+const README: &str = include_str!("../../README.md");
+const TESTING: &str = include_str!("../../runtime/src/manual/testing.md");
 const GUARANTEES: &str = include_str!("../../runtime/src/manual/guarantees.md");
 
 /// All test sources as one text.
@@ -53,6 +55,20 @@ fn every_guarantee_names_tests_that_are_there() {
     for row in rows.filter(|row| !row.contains("|---|")) {
         let shown = row.trim_end_matches([' ', '|']).rsplit('|').next().unwrap_or_default();
         assert!(shown.contains('`'), "nothing shows: {row}");
+    }
+}
+
+/// The chapter's code is compiled and run, with lines that no reader sees; the README's can't be, because those would show.
+#[test]
+fn the_readme_tests_a_service_as_the_chapter_does() {
+    let shown: Vec<_> = TESTING.lines().filter(|line| !line.starts_with("# ")).collect();
+    let shown = shown.join("\n");
+    let section = README.split("\n## ").find(|section| section.starts_with("Testing your service\n"));
+    let samples: Vec<_> = section.unwrap().split("```rust,ignore\n").skip(1).collect();
+    assert_eq!(samples.len(), 2);
+    for sample in samples {
+        let code = sample.split("\n```").next().unwrap();
+        assert!(shown.contains(&format!("```rust\n{code}\n```")), "the chapter on testing has not\n{code}");
     }
 }
 

@@ -49,17 +49,23 @@ async fn mark_paid(charge: CardCharged) -> Result<(), HandlerError> {
     Ok(())
 }
 
+async fn create_tables(pool: &SqlitePool) -> Result<(), Failure> {
+    sqlx::query("CREATE TABLE IF NOT EXISTS orders (order_id INTEGER PRIMARY KEY)").execute(pool).await?;
+    Ok(())
+}
+
+async fn place_order(pool: &SqlitePool) -> Result<(), Failure> {
+    let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
+    let insert = sqlx::query_scalar("INSERT INTO orders DEFAULT VALUES RETURNING order_id");
+    let order_id = insert.fetch_one(&mut *tx).await?;
+    OrderPlaced { order_id }.publish(&mut tx).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
 async fn place_orders(pool: &SqlitePool) -> Result<(), Failure> {
     loop {
-        let placing = async {
-            let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
-            let insert = sqlx::query_scalar("INSERT INTO orders DEFAULT VALUES RETURNING order_id");
-            let order_id = insert.fetch_one(&mut *tx).await?;
-            OrderPlaced { order_id }.publish(&mut tx).await?;
-            tx.commit().await?;
-            Ok::<_, Failure>(())
-        };
-        placing.instrument(tracing::info_span!("place an order")).await?;
+        place_order(pool).instrument(tracing::info_span!("place an order")).await?;
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
@@ -106,9 +112,7 @@ impl Service {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal);
         let pool = SqlitePool::connect_with(options).await?;
-        sqlx::query("CREATE TABLE IF NOT EXISTS orders (order_id INTEGER PRIMARY KEY)")
-            .execute(&pool)
-            .await?;
+        create_tables(&pool).await?;
         EventBus::migrate(&pool).await?;
 
         let mut broker = ServiceBus::from_connection_string(&std::env::var("SERVICE_BUS")?)?;
@@ -130,5 +134,42 @@ impl Service {
             ran = bus.run_until(shutdown_signal()) => Ok(ran?),
             failed = orders => failed,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use distributed_events::testing::TestBus;
+
+    #[test]
+    fn a_bank_that_does_not_answer_is_asked_again() {
+        TestBus::run(
+            |bus| bus,
+            async |bus| {
+                let third = OrderPlaced { order_id: 3 };
+                bus.handle::<charge_card>(&third).await?.assert_retried("the bank does not answer");
+                bus.assert_not_published::<CardCharged>().await?;
+                bus.handle::<charge_card>(&third).attempt(2).await?.assert_processed();
+                bus.assert_published::<CardCharged>(|charged| charged.order_id == 3).await?;
+                Ok(())
+            },
+        );
+    }
+
+    #[test]
+    fn an_order_is_placed_with_its_event_and_can_be_paid() {
+        TestBus::run(
+            |bus| bus.handler::<mark_paid>(),
+            async |bus| {
+                create_tables(bus.pool()).await?;
+                place_order(bus.pool()).await?;
+                bus.receive(&CardCharged { order_id: 1 })?;
+                bus.settled().await?;
+                bus.assert_published::<OrderPlaced>(|placed| placed.order_id == 1).await?;
+                bus.assert_none_dead().await?;
+                Ok(())
+            },
+        );
     }
 }

@@ -12,6 +12,16 @@ use crate::events::{CardCharged, FraudSuspected, OrderChanged, OrderConfirmed, O
 pub(crate) const SUSPICIOUS_CENTS: i64 = 45_000;
 
 pub(crate) async fn bus(pool: &SqlitePool) -> Result<BusBuilder<Sqlite>, Failure> {
+    create_tables(pool).await?;
+    EventBus::migrate(pool).await?;
+    Ok(EventBus::builder(pool.clone()).handlers(handlers))
+}
+
+fn handlers(bus: BusBuilder<Sqlite>) -> BusBuilder<Sqlite> {
+    bus.discovered_handlers_of("billing").publishes::<CardCharged>().publishes::<FraudSuspected>()
+}
+
+async fn create_tables(pool: &SqlitePool) -> Result<(), Failure> {
     // No unique key on charges, on purpose: a charge made twice must show.
     for table in [
         "CREATE TABLE IF NOT EXISTS bills (order_id BIGINT PRIMARY KEY, cents BIGINT NOT NULL, card TEXT NOT NULL)",
@@ -19,11 +29,7 @@ pub(crate) async fn bus(pool: &SqlitePool) -> Result<BusBuilder<Sqlite>, Failure
     ] {
         sqlx::query(table).execute(pool).await?;
     }
-    EventBus::migrate(pool).await?;
-    Ok(EventBus::builder(pool.clone())
-        .discovered_handlers_of("billing")
-        .publishes::<CardCharged>()
-        .publishes::<FraudSuspected>())
+    Ok(())
 }
 
 #[event_handler(subscription = "billing")]
@@ -75,4 +81,63 @@ async fn charge_card(
         .await?;
     CardCharged { order_id, cents }.publish(tx).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use distributed_events::testing::TestBus;
+
+    fn placed(total_cents: i64, card: &str) -> OrderPlaced {
+        OrderPlaced { order_id: 1, total_cents, card: card.to_owned() }
+    }
+
+    fn test(test: impl AsyncFnOnce(&mut TestBus<'_>) -> Result<(), Failure>) {
+        TestBus::run(handlers, async |bus: &mut TestBus<'_>| {
+            create_tables(bus.pool()).await?;
+            test(bus).await
+        });
+    }
+
+    #[test]
+    fn an_order_is_charged_as_it_was_last_changed() {
+        test(async |bus| {
+            bus.receive(&placed(4200, "valid"))?;
+            bus.receive(&OrderChanged { order_id: 1, total_cents: 4700 })?;
+            bus.receive(&OrderChanged { order_id: 1, total_cents: 4230 })?;
+            bus.receive(&OrderConfirmed { order_id: 1 })?;
+            bus.settled().await?;
+            bus.assert_none_dead().await?;
+            bus.assert_published::<CardCharged>(|charged| charged.cents == 4230).await?;
+            bus.assert_not_published::<FraudSuspected>().await?;
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn a_large_order_raises_alarm() {
+        test(async |bus| {
+            bus.handle::<open_bill>(&placed(SUSPICIOUS_CENTS, "valid")).await?.assert_processed();
+            bus.assert_published::<FraudSuspected>(|alarm| alarm.cents == SUSPICIOUS_CENTS).await?;
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn a_busy_bank_is_asked_again_and_an_expired_card_is_not() {
+        for (card, dead) in [("busy", false), ("expired", true)] {
+            test(async |bus| {
+                bus.handle::<open_bill>(&placed(4200, card)).await?.assert_processed();
+                let confirmed = OrderConfirmed { order_id: 1 };
+                let outcome = bus.handle::<charge_card>(&confirmed).await?;
+                if dead {
+                    outcome.assert_dead("the card of order 1 has expired");
+                } else {
+                    outcome.assert_retried("the bank is busy");
+                    bus.handle::<charge_card>(&confirmed).attempt(2).await?.assert_processed();
+                }
+                Ok(())
+            });
+        }
+    }
 }

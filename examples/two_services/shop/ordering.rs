@@ -20,6 +20,20 @@ const REVIEW_AFTER: Duration = Duration::from_secs(2);
 pub(crate) const CONFIRMED: i64 = 3;
 
 pub(crate) async fn bus(pool: &Pool<Db>) -> Result<BusBuilder<Db>, Failure> {
+    create_tables(pool).await?;
+    EventBus::migrate(pool).await?;
+    Ok(EventBus::builder(pool.clone()).handlers(handlers))
+}
+
+pub(crate) fn handlers(bus: BusBuilder<Db>) -> BusBuilder<Db> {
+    bus.discovered_handlers_of("ordering")
+        .publishes::<OrderPlaced>()
+        .publishes::<OrderChanged>()
+        .publishes::<OrderConfirmed>()
+        .publishes::<ReviewDue>()
+}
+
+pub(crate) async fn create_tables(pool: &Pool<Db>) -> Result<(), Failure> {
     // No unique keys on the last two, on purpose: what happens twice must show.
     for table in [
         "CREATE TABLE IF NOT EXISTS orders (order_id BIGINT PRIMARY KEY, placed_cents BIGINT NOT NULL,
@@ -30,13 +44,7 @@ pub(crate) async fn bus(pool: &Pool<Db>) -> Result<BusBuilder<Db>, Failure> {
     ] {
         sqlx::query(table).execute(pool).await?;
     }
-    EventBus::migrate(pool).await?;
-    Ok(EventBus::builder(pool.clone())
-        .discovered_handlers_of("ordering")
-        .publishes::<OrderPlaced>()
-        .publishes::<OrderChanged>()
-        .publishes::<OrderConfirmed>()
-        .publishes::<ReviewDue>())
+    Ok(())
 }
 
 /// Reads orders, one JSON object a line, and takes every order through the steps that it has not taken yet, whichever run

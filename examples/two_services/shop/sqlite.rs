@@ -16,6 +16,9 @@ mod audit;
 pub(crate) mod commands;
 #[path = "ordering.rs"]
 pub(crate) mod ordering;
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
 #[path = "way.rs"]
 pub(crate) mod way;
 

@@ -8,6 +8,7 @@ use super::builder::BusBuilder;
 use super::{BusError, EventBus, Inner, Received, Served};
 use crate::broker::{Service, Subscription};
 use crate::inbox::bind::{BoundHandler, EventShape};
+use crate::inbox::handler::States;
 use crate::inbox::route::Routes;
 use crate::pulse::Pulse;
 use crate::storage::{PoolInbox, PoolSettings, Storage};
@@ -119,17 +120,19 @@ fn check_lanes<DB: Storage>(builder: &BusBuilder<DB>, problems: &mut Vec<String>
             problems.push(format!("lane {} has two brokers: a lane has one", lane.name));
         }
     }
-    let handled = builder.handlers.iter().map(|handler| &handler.event);
-    let mut missing: BTreeSet<(&str, &str)> = BTreeSet::new();
-    for EventShape { name, lane, .. } in handled.chain(&builder.published) {
-        if !names.contains(lane) {
-            missing.insert((lane, name));
-        }
-    }
-    for (lane, event) in missing {
+    for (lane, event) in builder.without_broker() {
         problems.push(format!(
             "event {event} travels in lane {lane}, for which the bus has no broker: add `.lane(\"{lane}\", broker)`"
         ));
+    }
+}
+
+impl<DB: Storage> BusBuilder<DB> {
+    /// The lanes for which there is no broker, each with an event that travels in it.
+    pub(crate) fn without_broker(&self) -> BTreeSet<(&'static str, &'static str)> {
+        let events = self.handlers.iter().map(|handler| &handler.event).chain(&self.published);
+        let travels = |event: &&EventShape| !self.lanes.iter().any(|lane| lane.name == event.lane);
+        events.filter(travels).map(|event| (event.lane, event.name)).collect()
     }
 }
 
@@ -185,13 +188,20 @@ fn check_ignored<DB: Storage>(
 
 fn check_states<DB: Storage>(builder: &BusBuilder<DB>, problems: &mut Vec<String>) {
     for handler in &builder.handlers {
-        for key in handler.states.iter().filter(|key| !builder.states.contains(key)) {
-            problems.push(format!(
-                "{} asks for State<{}>, and the bus has none: add `.state(value)`",
-                handler.declaration, key.name
-            ));
-        }
+        problems.extend(missing_states(handler, &builder.states));
     }
+}
+
+/// The states that a handler asks for and that are not there, as sentences.
+pub(super) fn missing_states<DB: Storage>(handler: &BoundHandler<DB>, states: &States) -> Vec<String> {
+    let missing = handler.states.iter().filter(|key| !states.contains(key));
+    let told = missing.map(|key| {
+        format!(
+            "{} asks for State<{}>, and the bus has none: add `.state(value)`",
+            handler.declaration, key.name
+        )
+    });
+    told.collect()
 }
 
 fn check_names<DB: Storage>(builder: &BusBuilder<DB>, problems: &mut Vec<String>) {

@@ -9,6 +9,8 @@ pub mod handler;
 mod guarded;
 mod holding;
 pub mod incoming;
+#[cfg(all(feature = "testing", feature = "sqlite"))]
+pub(crate) mod once;
 pub mod processor;
 pub mod relay;
 pub(crate) mod route;

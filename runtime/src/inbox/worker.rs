@@ -371,7 +371,7 @@ impl<DB: Storage> Core<DB> {
 }
 
 /// In how long a failed handler's event is tried again, if ever, and whether that run counts as an attempt.
-fn again_in<DB: Storage>(
+pub(super) fn again_in<DB: Storage>(
     error: &HandlerError,
     row: &InboxRow,
     route: &Route<DB>,

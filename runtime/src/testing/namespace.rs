@@ -95,6 +95,14 @@ impl Namespace {
         }
     }
 
+    /// A service has published an event, perhaps not for the first time.
+    pub(super) fn note(&self, event: Envelope) {
+        let mut state = self.state();
+        if state.known.insert(event.id.as_uuid()) {
+            state.published.push(event);
+        }
+    }
+
     /// What services have published, in the order of its first coming.
     pub(super) fn published(&self) -> Vec<Envelope> {
         self.state().published.clone()
@@ -217,10 +225,7 @@ impl SimulatedBroker {
         let times = if troubled && draw.happens(4) { 2 } else { 1 };
         self.process.say(|| format!("sends {} events to {topic}, {times} times", events.len()));
         for event in events {
-            let mut state = self.namespace.state();
-            if state.known.insert(event.id.as_uuid()) {
-                state.published.push(event.clone());
-            }
+            self.namespace.note(event.clone());
         }
         for _ in 0..times {
             for event in events {

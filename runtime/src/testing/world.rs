@@ -1,5 +1,6 @@
 //! A world: databases, services with two instances each, and a time of troubles.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -142,7 +143,7 @@ impl World {
     }
 
     /// Adds a service: its database, and what its bus registers. Two instances of it run. Settings, handlers and states are
-    /// as in production; the broker of the default lane is the world's.
+    /// as in production; the broker of the default lane, and of every lane that it names none for, is the world's.
     ///
     /// # Errors
     /// When its bus can't be built.
@@ -151,16 +152,16 @@ impl World {
         pool: &SqlitePool,
         register: impl Fn(BusBuilder<Sqlite>) -> BusBuilder<Sqlite> + 'static,
     ) -> Result<(), SimulationError> {
-        self.add(pool, INSTANCES, register)
+        self.add(pool, INSTANCES, register).map(|_bus| ())
     }
 
-    /// Adds a service of so many instances.
+    /// Adds a service of so many instances; returns a bus of it that nobody runs.
     pub(super) fn add(
         &mut self,
         pool: &SqlitePool,
         instances: usize,
         register: impl Fn(BusBuilder<Sqlite>) -> BusBuilder<Sqlite> + 'static,
-    ) -> Result<(), SimulationError> {
+    ) -> Result<EventBus<Sqlite>, SimulationError> {
         if Sqlite::is_ephemeral(pool) {
             return Err(SimulationError::InMemory);
         }
@@ -181,8 +182,8 @@ impl World {
         });
         // Its subscriptions are there from now on, as they are at a broker.
         let at = self.services.len() - 1;
-        let _built = self.build(at, 0)?;
-        Ok(())
+        let (bus, _process) = self.build(at, 0)?;
+        Ok(bus)
     }
 
     /// Publishes an event from elsewhere: it comes to the broker while the world [settles](Self::settle), after those that
@@ -230,32 +231,49 @@ impl World {
     }
 
     /// Gives the turn up for as long as something runs.
-    pub(super) async fn let_run(
+    pub(super) async fn let_run<T>(
         &mut self,
-        run: impl AsyncFnOnce(&mut Self) -> Result<(), SimulationError>,
-    ) -> Result<(), SimulationError> {
+        run: impl AsyncFnOnce(&mut Self) -> Result<T, SimulationError>,
+    ) -> Result<T, SimulationError> {
         self.turn = None;
         let ran = simulated::task(run(self)).await;
         self.turn = Some(Still::take(&self.shared.turn).await);
         ran
     }
 
+    /// A bus of a service that is no part of the simulation: its databases are there while the world stands still.
+    pub(super) fn bystander(&mut self, at: usize) -> Result<EventBus<Sqlite>, BusError> {
+        let process = self.process(at, "bystander");
+        self.build_for(at, &process, Life::default())
+    }
+
     fn build(&mut self, at: usize, instance: usize) -> Result<(EventBus<Sqlite>, Arc<Process>), BusError> {
+        let process = self.process(at, &instance.to_string());
+        Ok((self.build_for(at, &process, Life::of(&process))?, process))
+    }
+
+    fn process(&mut self, at: usize, instance: &str) -> Arc<Process> {
         let service = &self.services[at];
         let name = format!("{}-{instance}.{}", service.name, self.lives);
         self.lives += 1;
-        let process = Process::new(name, Arc::clone(&self.shared), Arc::clone(&service.writing));
-        let broker =
-            SimulatedBroker { namespace: Arc::clone(&self.namespace), process: Arc::clone(&process) };
-        let told = Arc::clone(&process);
+        Process::new(name, Arc::clone(&self.shared), Arc::clone(&service.writing))
+    }
+
+    fn build_for(&self, at: usize, process: &Arc<Process>, life: Life) -> Result<EventBus<Sqlite>, BusError> {
+        let service = &self.services[at];
+        let broker = SimulatedBroker { namespace: Arc::clone(&self.namespace), process: Arc::clone(process) };
+        let told = Arc::clone(process);
         // Whatever polls is simulated, too.
         let builder = EventBus::builder(service.pool.clone())
             .outbox(OutboxSettings::default().poll_interval(POLL))
             .inbox(InboxSettings::default().poll_interval(POLL))
-            .broker(broker)
+            .broker(broker.clone())
             .on_incident(move |incident| told.say(|| format!("{}: {}", incident.source, incident.message)));
-        let bus = Life::of(&process).building(|| (service.register)(builder).build())?;
-        Ok((bus, process))
+        life.building(|| {
+            let registered = (service.register)(builder);
+            let lanes: BTreeSet<_> = registered.without_broker().into_iter().map(|(lane, _)| lane).collect();
+            lanes.into_iter().fold(registered, |bus, lane| bus.lane(lane, broker.clone())).build()
+        })
     }
 
     /// Starts what does not run: what was killed, and what gave up because its database was away for too long.

@@ -1,0 +1,37 @@
+//! The code of a service around its handlers, with the bus that `testing::TestBus` has for it.
+
+use distributed_events::testing::TestBus;
+use distributed_events::{DistributedEvent, EventBus, Health};
+use serde::{Deserialize, Serialize};
+use sqlx::{Sqlite, SqlitePool};
+
+#[derive(DistributedEvent, Serialize, Deserialize, Debug, PartialEq)]
+#[event(name = "ordering.order-placed", topic = "orders", lane = "critical")]
+struct OrderPlaced;
+
+/// As a request's handler does.
+async fn place(
+    pool: &SqlitePool,
+    bus: &EventBus<Sqlite>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
+    OrderPlaced.publish(&mut tx).await?;
+    bus.commit(tx).await?;
+    Ok(())
+}
+
+#[test]
+fn code_that_asks_for_a_bus_commits_with_it_and_asks_for_its_health() {
+    TestBus::run(
+        |bus| bus.publishes::<OrderPlaced>(),
+        async |bus| {
+            place(bus.pool(), bus.event_bus()).await?;
+            assert_eq!(bus.published::<OrderPlaced>()?, [], "it is not run");
+            bus.settled().await?;
+            assert_eq!(bus.published::<OrderPlaced>()?, [OrderPlaced], "in whatever lane");
+            let health: Health = bus.event_bus().health().await;
+            assert!(health.live && !health.ready, "{health:?}");
+            Ok(())
+        },
+    );
+}
