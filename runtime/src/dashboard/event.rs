@@ -60,6 +60,7 @@ fn row_panel(visit: &Visit, table: Table, row: &RowDetail) -> Markup {
     html! {
         section.panel {
             h2 { (title) " " (badge(&summary.state)) }
+            @if let Some(trouble) = summary.trouble(table) { p.note.bad role="alert" { "This row " (visible(&trouble)) "." } }
             dl.facts {
                 dt { (owner) } dd { (visible(&summary.owner)) }
                 @if let Some(topic) = &row.topic { dt { "Topic" } dd { (visible(topic)) } }

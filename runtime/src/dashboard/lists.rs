@@ -86,11 +86,10 @@ impl Asked {
 
     fn filter(&self, table: Table, now: SystemTime) -> Result<RowFilter, Refusal> {
         let (state, _) = self.state(table);
-        let since = match state {
-            RowState::Settled => now - self.span().1,
-            _ => SystemTime::UNIX_EPOCH,
+        let mut filter = match state {
+            RowState::Settled => RowFilter::new(state, now - self.span().1),
+            _ => RowFilter::whenever(state),
         };
-        let mut filter = RowFilter::new(state, since);
         filter.owner = given(self.owner(table));
         filter.event = given(&self.event);
         filter.session = given(&self.session);
@@ -252,7 +251,7 @@ fn chosen(visit: &Visit, table: Table, asked: &Asked, rows: &[RowSummary]) -> Ma
                     @for row in rows {
                         tr {
                             @if can_change { td { label { span.hide { "Choose " (visible(&row.event)) " " (row.id) } input type="checkbox" name="seq" value=(row.seq); } } }
-                            (cells(visit, row))
+                            (cells(visit, table, row))
                         }
                     }
                 }
@@ -273,7 +272,7 @@ fn chosen(visit: &Visit, table: Table, asked: &Asked, rows: &[RowSummary]) -> Ma
     }
 }
 
-fn cells(visit: &Visit, row: &RowSummary) -> Markup {
+fn cells(visit: &Visit, table: Table, row: &RowSummary) -> Markup {
     html! {
         td { (event_link(visit, row)) }
         td.break { (visible(&row.owner)) }
@@ -282,15 +281,21 @@ fn cells(visit: &Visit, row: &RowSummary) -> Markup {
         td.n { (row.attempts) }
         td { (time(row.written_at)) }
         td { @match row.settled_at.or(row.due_at) { Some(at) => (time(at)), None => span.muted { "–" } } }
-        td { @if let Some(error) = &row.error { div.error { (visible(error)) } } }
+        td {
+            @if let Some(trouble) = row.trouble(table) { div.error { "This row " (visible(&trouble)) "." } }
+            @if let Some(error) = &row.error { div.error { (visible(error)) } }
+        }
     }
 }
 
 fn event_link(visit: &Visit, row: &RowSummary) -> Markup {
+    let Some(id) = row.known_id() else {
+        return html! { span.break { (visible(&row.event)) } div.id.mono { "seq " (row.seq) } };
+    };
     html! {
-        a.break href=(format!("{}/events/{}", visit.base, row.id)) { (visible(&row.event)) }
+        a.break href=(format!("{}/events/{id}", visit.base)) { (visible(&row.event)) }
         @if row.version > 1 { " " span.muted { "v" (row.version) } }
-        div.id.mono { (row.id) }
+        div.id.mono { (id) }
     }
 }
 

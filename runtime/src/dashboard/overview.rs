@@ -112,7 +112,7 @@ async fn latest_dead<DB: OperatorStorage>(
     shared: &Shared<DB>,
     table: Table,
 ) -> Result<Vec<(Table, RowSummary)>, Refusal> {
-    let mut filter = RowFilter::new(RowState::Dead, SystemTime::UNIX_EPOCH);
+    let mut filter = RowFilter::whenever(RowState::Dead);
     filter.limit = LATEST_DEAD;
     let rows = admin::list_rows(&shared.pool, table, &filter).await?;
     Ok(rows.into_iter().map(|row| (table, row)).collect())

@@ -199,3 +199,28 @@ async fn it_can_be_nested_anywhere() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_row_that_is_no_event_hides_no_other() {
+    let served = Served::new().await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let id = served.rows.publish("order-placed", None).await;
+        served.rows.kill(id, "too big").await;
+        ids.push(id);
+    }
+    served.rows.run("UPDATE outbox SET id = 'none' WHERE seq = 2").await;
+    served.rows.run("UPDATE outbox SET event_version = -1, created_at = -86400000 WHERE seq = 3").await;
+    for path in ["/outbox?state=dead", "/"] {
+        let page = served.get(path, READ).await;
+        assert_eq!(page.status, 200, "{path}");
+        assert!(page.body.contains(&format!("/events/{}", ids[0])), "{path}: {}", page.body);
+    }
+    let list = served.get("/outbox?state=dead", READ).await.body;
+    assert!(
+        list.contains("This row can't be read: id: &quot;none&quot; is no UUID of 16 bytes; mend"),
+        "{list}"
+    );
+    let page = served.get(&format!("/events/{}", ids[2]), READ).await;
+    assert!(page.body.contains("This row can't be read: event_version: -1 is not between"), "{}", page.body);
+}
