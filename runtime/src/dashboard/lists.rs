@@ -20,6 +20,7 @@ const PAGE: u32 = 50;
 /// How far back settled rows are looked for: they are retained history, of which no page reads much. Older ones are found by
 /// their ids.
 const SPANS: [(&str, u64); 3] = [("15 min", 900), ("1 h", 3_600), ("6 h", 21_600)];
+const LONGEST: Duration = Duration::from_secs(21_600);
 
 /// What a list was asked for.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -32,6 +33,8 @@ pub(super) struct Asked {
     session: String,
     error: String,
     since: String,
+    from: String,
+    until: String,
     after: String,
     /// What was done before: a word of ours, and how many rows it was.
     done: String,
@@ -66,6 +69,12 @@ fn given(text: &str) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
+/// A time, if one is said.
+fn instant(text: &str) -> Result<Option<SystemTime>, Refusal> {
+    const WRONG: &str = "This is no time: one is such as 2026-11-28T07:30:00Z, or 2026-11-28T10:00:00+02:00.";
+    given(text).map(|text| admin::time_of(&text).map_err(|_| Refusal::Senseless(WRONG))).transpose()
+}
+
 impl Asked {
     fn state(&self, table: Table) -> (RowState, &'static str) {
         let states = states(table);
@@ -86,10 +95,18 @@ impl Asked {
 
     fn filter(&self, table: Table, now: SystemTime) -> Result<RowFilter, Refusal> {
         let (state, _) = self.state(table);
-        let mut filter = match state {
-            RowState::Settled => RowFilter::new(state, now - self.span().1),
-            _ => RowFilter::whenever(state),
+        let until = instant(&self.until)?;
+        let mut filter = match (state, instant(&self.from)?) {
+            (RowState::Settled, Some(from)) if until.unwrap_or(now) > from + LONGEST => {
+                return Err(Refusal::Senseless(
+                    "Settled rows are read six hours at a time: say an earlier end, or a later beginning.",
+                ));
+            }
+            (_, Some(from)) => RowFilter::new(state, from),
+            (RowState::Settled, None) => RowFilter::new(state, until.unwrap_or(now) - self.span().1),
+            (_, None) => RowFilter::whenever(state),
         };
+        filter.until = until;
         filter.owner = given(self.owner(table));
         filter.event = given(&self.event);
         filter.session = given(&self.session);
@@ -111,6 +128,8 @@ impl Asked {
             ("session", &self.session),
             ("error", &self.error),
             ("since", &self.since),
+            ("from", &self.from),
+            ("until", &self.until),
             ("after", after),
         ];
         let said: Vec<_> = pairs.into_iter().filter(|(_, value)| !value.is_empty()).collect();
@@ -220,6 +239,8 @@ fn filters(asked: &Asked, visit: &Visit, table: Table) -> Markup {
             label { "Settled within"
                 select name="since" { @for (each, _) in SPANS { option value=(each) selected[each == asked.span().0] { (each) } } }
             }
+            label { "From" input type="text" name="from" value=(asked.from) placeholder="2026-11-28T10:00:00+02:00" autocomplete="off"; }
+            label { "Until" input type="text" name="until" value=(asked.until) placeholder="2026-11-28T11:00:00+02:00" autocomplete="off"; }
             button.primary type="submit" { "Search" }
             a href=(format!("{}/{}?{}", visit.base, table.name(), query(&[("state", name)]))) { "Clear" }
         }
