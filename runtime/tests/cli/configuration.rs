@@ -98,6 +98,10 @@ fn a_topology_is_shown_without_a_broker() {
             .ok(&["--config", "t.toml", "topology", "--bicep"])
             .contains("Microsoft.ServiceBus/namespaces/topics")
     );
+    let bicep = program.json(&["--config", "t.toml", "topology", "--bicep"]);
+    assert_eq!(bicep[0]["broker"], "service-bus of lane default");
+    assert_eq!(bicep[0]["lanes"], serde_json::json!(["default"]));
+    assert!(bicep[0]["bicep"].as_str().unwrap().contains("Microsoft.ServiceBus/namespaces/topics"));
     let json = program.ok(&["--config", "t.toml", "--json", "topology", "--show"]);
     program.write("t.json", &json);
     assert_eq!(program.ok(&["topology", "--from", "t.json"]), shown, "what a service writes is read again");

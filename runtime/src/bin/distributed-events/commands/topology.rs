@@ -42,6 +42,12 @@ pub(super) async fn run(general: &General, arguments: &Arguments, format: Format
         return look(&config, &topologies, what.ensure, format).await;
     }
     match format {
+        Format::Json if what.bicep => {
+            let bicep = topologies.iter().map(|topology| {
+                json!({ "broker": topology.broker, "lanes": topology.lanes, "bicep": topology.to_bicep() })
+            });
+            output::json(&bicep.collect())
+        }
         Format::Json => output::json(&serde_json::to_value(&topologies).unwrap_or(Value::Null)),
         Format::People => {
             let text =
