@@ -8,6 +8,8 @@ mod database;
 #[cfg(feature = "service-bus")]
 mod emulator;
 mod help;
+#[cfg(feature = "entra")]
+mod identity;
 mod mistakes;
 mod operating;
 mod program;

@@ -5,6 +5,8 @@ mod change;
 #[cfg(feature = "dashboard")]
 mod dashboard;
 mod detail;
+#[cfg(feature = "entra")]
+mod entra;
 mod list;
 mod migrate;
 mod purge;

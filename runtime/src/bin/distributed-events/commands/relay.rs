@@ -13,10 +13,11 @@ use tokio::sync::Notify;
 use super::brokers::Namespace;
 use super::{config_of, database_of};
 use crate::arguments::{General, Relay};
-use crate::config::{Config, Errors, Inbox, Log, OnError, Outbox, Subscription, Transport};
+use crate::config::{Config, Errors, Inbox, OnError, Outbox, Subscription, Transport};
 use crate::database::{DatabaseUrl, Kind};
 use crate::failure::Failure;
 use crate::output::{self, Format};
+use crate::telemetry::Telemetry;
 
 pub(super) async fn run(general: &General, arguments: &Relay, format: Format) -> Result<(), Failure> {
     if general.config.is_none() {
@@ -144,7 +145,7 @@ async fn serve<DB: OperatorStorage>(
         Some(Format::Json) => return output::json(&found.json()),
     }
 
-    log(&config.log);
+    let telemetry = Telemetry::start(&config.log, &config.telemetry);
     let (outbox, inbox) = found.texts();
     tracing::info!(database = %url, outbox, inbox, "the relay starts");
     let asked = async {
@@ -153,14 +154,18 @@ async fn serve<DB: OperatorStorage>(
             () = stop.asked.notified() => {}
         }
     };
-    bus.run_until(asked).await.map_err(refused)?;
-    let stats = bus.stats();
-    tracing::info!(
-        sent = stats.sent,
-        duplicates = stats.duplicates,
-        dead = stats.dead,
-        "the relay has stopped"
-    );
+    let ended = bus.run_until(asked).await.map_err(refused);
+    if ended.is_ok() {
+        let stats = bus.stats();
+        tracing::info!(
+            sent = stats.sent,
+            duplicates = stats.duplicates,
+            dead = stats.dead,
+            "the relay has stopped"
+        );
+    }
+    telemetry.finish().await;
+    ended?;
     stop.reason()
         .map_or(Ok(()), |reason| Err(Failure::Stopped(format!("the relay stopped itself: {reason}"))))
 }
@@ -289,15 +294,4 @@ fn refused(error: BusError) -> Failure {
         BusError::Storage(error) => error.into(),
         other => Failure::Failed(other.to_string()),
     }
-}
-
-/// To the standard error, where a supervisor of services looks.
-fn log(log: &Log) {
-    use tracing_subscriber::EnvFilter;
-    let filter =
-        EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new(&log.filter)).unwrap_or_default();
-    let subscriber =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
-    // Nobody has set one before.
-    let _first = if log.json { subscriber.json().try_init() } else { subscriber.try_init() };
 }
