@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::App;
 use super::page::{Place, Refusal};
+use super::payload::Payloads;
 use super::visit::Visit;
 use super::words::{count, query, time, visible};
 use crate::admin::{self, RowFilter, RowState, RowSummary, Table};
@@ -180,7 +181,9 @@ async fn show<DB: OperatorStorage>(
     table: Table,
 ) -> Result<Response, Refusal> {
     let pool = &app.0.pool;
-    let filter = asked.filter(table, admin::clock(pool).await?)?;
+    let mut filter = asked.filter(table, admin::clock(pool).await?)?;
+    let payloads = &app.0.payloads;
+    filter.error = filter.error.filter(|_| payloads.are_errors_shown());
     let rows = admin::list_rows(pool, table, &filter).await?;
     let (title, place) = match table {
         Table::Outbox => ("Outbox", Place::Outbox),
@@ -199,12 +202,12 @@ async fn show<DB: OperatorStorage>(
             }
         }
         (done(asked))
-        section.panel aria-label="Filters" { (filters(asked, visit, table)) }
+        section.panel aria-label="Filters" { (filters(asked, visit, payloads, table)) }
         section.panel {
             h2 { (count(rows.len() as u64, "row", "rows")) @if rows.len() as u64 == u64::from(PAGE) { ", and there may be more" } }
             @if rows.is_empty() { p.muted { "Nothing is in this state, as far as the filters let through." } }
             @else {
-                (chosen(visit, table, asked, &rows))
+                (chosen(visit, payloads, table, asked, &rows))
                 @if let Some(last) = rows.last().filter(|_| rows.len() as u64 == u64::from(PAGE)) {
                     p { a.button href=(asked.link(visit, table, &last.cursor.to_string())) { "Next page" } }
                 }
@@ -224,7 +227,7 @@ fn done(asked: &Asked) -> Markup {
     html! { p.note.good role="status" { (text) ": " (count(asked.count, "event", "events")) "." } }
 }
 
-fn filters(asked: &Asked, visit: &Visit, table: Table) -> Markup {
+fn filters(asked: &Asked, visit: &Visit, payloads: &Payloads, table: Table) -> Markup {
     let (owner, key) = owner_words(table);
     let (state, name) = asked.state(table);
     html! {
@@ -235,7 +238,7 @@ fn filters(asked: &Asked, visit: &Visit, table: Table) -> Markup {
             label { (owner) input type="text" name=(key) value=(asked.owner(table)); }
             label { "Event" input type="text" name="event" value=(asked.event); }
             label { "Session" input type="text" name="session" value=(asked.session); }
-            label { "Error has" input type="text" name="error" value=(asked.error); }
+            @if payloads.are_errors_shown() { label { "Error has" input type="text" name="error" value=(asked.error); } }
             label { "Settled within"
                 select name="since" { @for (each, _) in SPANS { option value=(each) selected[each == asked.span().0] { (each) } } }
             }
@@ -251,7 +254,7 @@ fn filters(asked: &Asked, visit: &Visit, table: Table) -> Markup {
 }
 
 /// The rows, to be chosen from where something can be done to them.
-fn chosen(visit: &Visit, table: Table, asked: &Asked, rows: &[RowSummary]) -> Markup {
+fn chosen(visit: &Visit, payloads: &Payloads, table: Table, asked: &Asked, rows: &[RowSummary]) -> Markup {
     let (state, _) = asked.state(table);
     let can_change = visit.may_write() && state == RowState::Dead;
     let list = html! {
@@ -272,7 +275,7 @@ fn chosen(visit: &Visit, table: Table, asked: &Asked, rows: &[RowSummary]) -> Ma
                     @for row in rows {
                         tr {
                             @if can_change { td { label { span.hide { "Choose " (visible(&row.event)) " " (row.id) } input type="checkbox" name="seq" value=(row.seq); } } }
-                            (cells(visit, table, row))
+                            (cells(visit, payloads, table, row))
                         }
                     }
                 }
@@ -293,7 +296,7 @@ fn chosen(visit: &Visit, table: Table, asked: &Asked, rows: &[RowSummary]) -> Ma
     }
 }
 
-fn cells(visit: &Visit, table: Table, row: &RowSummary) -> Markup {
+fn cells(visit: &Visit, payloads: &Payloads, table: Table, row: &RowSummary) -> Markup {
     html! {
         td { (event_link(visit, row)) }
         td.break { (visible(&row.owner)) }
@@ -304,7 +307,7 @@ fn cells(visit: &Visit, table: Table, row: &RowSummary) -> Markup {
         td { @match row.settled_at.or(row.due_at) { Some(at) => (time(at)), None => span.muted { "–" } } }
         td {
             @if let Some(trouble) = row.trouble(table) { div.error { "This row " (visible(&trouble)) "." } }
-            @if let Some(error) = &row.error { div.error { (visible(error)) } }
+            @if let Some(error) = &row.error { (payloads.error(&row.event, error)) }
         }
     }
 }
@@ -331,7 +334,7 @@ pub(super) fn badge(state: &str) -> Markup {
 }
 
 /// Rows of both tables, with what matters most of them.
-pub(super) fn brief(visit: &Visit, rows: &[(Table, RowSummary)]) -> Markup {
+pub(super) fn brief(visit: &Visit, payloads: &Payloads, rows: &[(Table, RowSummary)]) -> Markup {
     html! {
         div.scroll tabindex="0" role="group" aria-label="Rows" {
             table {
@@ -343,7 +346,7 @@ pub(super) fn brief(visit: &Visit, rows: &[(Table, RowSummary)]) -> Markup {
                             td { (table.name()) }
                             td.break { (visible(&row.owner)) }
                             td { @if let Some(at) = row.settled_at { (time(at)) } }
-                            td { @if let Some(error) = &row.error { div.error { (visible(error)) } } }
+                            td { @if let Some(error) = &row.error { (payloads.error(&row.event, error)) } }
                         }
                     }
                 }

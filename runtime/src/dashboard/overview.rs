@@ -99,7 +99,7 @@ pub(super) async fn show<DB: OperatorStorage>(
             h2 { "Dead events, the oldest of each table" }
             @if dead_outbox.is_empty() { p.muted { "There are none." } }
             @else {
-                (lists::brief(&visit, &dead_outbox))
+                (lists::brief(&visit, &app.0.payloads, &dead_outbox))
                 p { a href=(format!("{}/outbox?state=dead", visit.base)) { "All of the outbox" } " · " a href=(format!("{}/inbox?state=dead", visit.base)) { "all of the inbox" } }
             }
         }

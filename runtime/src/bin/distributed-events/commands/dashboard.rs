@@ -95,6 +95,9 @@ pub(super) async fn run<DB: OperatorStorage>(
     if arguments.hide_payloads {
         dashboard = dashboard.hide_payloads();
     }
+    if arguments.hide_errors {
+        dashboard = dashboard.hide_errors();
+    }
     if let Some(file) = &arguments.topology {
         dashboard = dashboard.topology(topology::read(file)?);
     } else if !config.topics.is_empty() || !config.subscriptions.is_empty() {
