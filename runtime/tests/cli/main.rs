@@ -5,6 +5,7 @@ mod configuration;
 #[cfg(feature = "dashboard")]
 mod dashboard;
 mod database;
+mod deployment;
 #[cfg(feature = "service-bus")]
 mod emulator;
 mod help;
