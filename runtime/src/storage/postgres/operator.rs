@@ -25,13 +25,6 @@ macro_rules! instant {
     };
 }
 
-/// The milliseconds of what a list is ordered by; something else may have written a time that has none.
-macro_rules! place {
-    ($time:literal) => {
-        concat!("CASE WHEN isfinite(", $time, ") THEN ", millis!($time), " ELSE 9223372036854775807 END")
-    };
-}
-
 /// What every list may be narrowed by, beside the range that its index is read in. Where a subscription is no part of that
 /// range it is written so that its key is not taken for one.
 macro_rules! filters {
@@ -63,7 +56,7 @@ pub(super) const OUTBOX_PENDING: &str = concat!(
 );
 
 pub(super) const OUTBOX_DELAYED: &str = concat!(
-    operator_rows::outbox_summary!(place!("deliver_at")),
+    operator_rows::outbox_summary!(operator_rows::place!("deliver_at")),
     " FROM outbox WHERE status = 'pending' AND deliver_at IS NOT NULL AND (lane, deliver_at, seq) > ($7, ",
     "CASE WHEN $8 = 9223372036854775807 THEN 'infinity' ELSE ",
     instant!("$8::bigint"),
@@ -80,7 +73,7 @@ pub(super) const OUTBOX_DEAD: &str = concat!(
 );
 
 pub(super) const OUTBOX_SETTLED: &str = concat!(
-    operator_rows::outbox_summary!(place!("processed_at")),
+    operator_rows::outbox_summary!(operator_rows::place!("processed_at")),
     " FROM outbox WHERE status = 'sent' AND processed_at <= ",
     instant!("$8::bigint"),
     " AND (processed_at < ",
@@ -106,7 +99,7 @@ pub(super) const INBOX_DEAD: &str = concat!(
 );
 
 pub(super) const INBOX_SETTLED: &str = concat!(
-    operator_rows::inbox_summary!(place!("processed_at")),
+    operator_rows::inbox_summary!(operator_rows::place!("processed_at")),
     " FROM inbox WHERE status = 'processed' AND processed_at <= ",
     instant!("$8::bigint"),
     " AND (processed_at < ",

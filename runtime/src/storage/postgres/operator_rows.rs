@@ -7,6 +7,13 @@ use crate::envelope::EventId;
 use crate::storage::StorageError;
 use crate::storage::row_reading::Columns;
 
+/// The milliseconds of what a list is ordered by; something else may have written a time that has none.
+macro_rules! place {
+    ($time:literal) => {
+        concat!("CASE WHEN isfinite(", $time, ") THEN ", millis!($time), " ELSE 9223372036854775807 END")
+    };
+}
+
 /// The columns that a list shows of an outbox row; `place` is what its list is ordered by between the lane and `seq`.
 macro_rules! outbox_summary {
     ($place:expr) => {
@@ -52,7 +59,7 @@ macro_rules! inbox_detail {
     };
 }
 
-pub(super) use {inbox_detail, inbox_summary, outbox_detail, outbox_summary};
+pub(super) use {inbox_detail, inbox_summary, outbox_detail, outbox_summary, place};
 
 impl Columns for Reader<'_> {
     fn number(&self, column: &'static str) -> Result<i64, StorageError> {
