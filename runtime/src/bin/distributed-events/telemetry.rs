@@ -81,5 +81,5 @@ fn is_wanted() -> bool {
     let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let is_disabled =
         std::env::var("OTEL_SDK_DISABLED").is_ok_and(|value| value.trim().eq_ignore_ascii_case("true"));
-    !is_disabled && ENDPOINTS.iter().any(|name| is_set(&name))
+    !is_disabled && ENDPOINTS.iter().any(is_set)
 }

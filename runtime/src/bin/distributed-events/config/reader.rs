@@ -57,6 +57,9 @@ pub(super) struct Section<'a> {
     known: BTreeSet<&'static str>,
 }
 
+/// What the text of a key says of a secret.
+type Placing = fn(String) -> Place;
+
 type Entry<'a> = (&'a Spanned<DeString<'a>>, &'a Spanned<DeValue<'a>>);
 
 impl<'a> Section<'a> {
@@ -172,11 +175,7 @@ impl<'a> Section<'a> {
             _ => ("connection_string_env", "connection_string_file"),
         };
         let in_file = |path| Place::File(PathBuf::from(path));
-        self.one_of(&[
-            (key, Place::Text as fn(String) -> Place),
-            (variable, Place::Variable),
-            (file, in_file),
-        ])
+        self.one_of(&[(key, Place::Text as Placing), (variable, Place::Variable), (file, in_file)])
     }
 
     /// One that never stands in the configuration itself.
@@ -187,7 +186,7 @@ impl<'a> Section<'a> {
             self.wrong(key, &format!("a secret does not stand here: say `{variable}` or `{file}`"));
         }
         self.one_of(&[
-            (variable, Place::Variable as fn(String) -> Place),
+            (variable, Place::Variable as Placing),
             (file, |path| Place::File(PathBuf::from(path))),
         ])
     }
@@ -199,7 +198,7 @@ impl<'a> Section<'a> {
         format!("{}: {}", self.reader.place(at), self.path(key))
     }
 
-    fn one_of(&mut self, places: &[(&'static str, fn(String) -> Place)]) -> Option<Given> {
+    fn one_of(&mut self, places: &[(&'static str, Placing)]) -> Option<Given> {
         let mut found = Vec::new();
         for (key, place) in places {
             if let Some(text) = self.text(key) {
