@@ -22,6 +22,7 @@ mod chain;
 mod history;
 mod rows;
 mod status;
+mod time;
 
 pub use crate::storage::{
     DeadRow, DeadRowFilter, InboxCounts, InstanceStatus, LeaseStatus, LocalSubscription, NotACursor,
@@ -34,6 +35,7 @@ pub use chain::{Chain, ChainLink, chain};
 pub use history::{Span, settled_between};
 pub use rows::{clock, inbox_rows, list_rows, outbox_row, purge, replay, resend_between};
 pub use status::{instances, leases, migration_sql, subscriptions_received, throughput};
+pub use time::{NotATime, time_of};
 
 /// Counts the outbox: pending and dead rows by lane, with the age of the oldest pending row.
 ///

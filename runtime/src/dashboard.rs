@@ -19,7 +19,8 @@
 //! Nobody, until something is said: a token for reading ([`Dashboard::read_token`]) and one for changing
 //! ([`Dashboard::write_token`]), sent as a bearer header or through the log-in form; or
 //! [`Dashboard::host_lets_in_readers`] and [`Dashboard::host_lets_in_writers`], where a layer of the service's own stands
-//! before the router. Payloads may hold what not every operator may see: [`Dashboard::hide_payloads`], [`Dashboard::redact`].
+//! before the router. Payloads and errors may hold what not every operator may see: [`Dashboard::hide_payloads`],
+//! [`Dashboard::hide_errors`], [`Dashboard::redact`].
 
 mod access;
 mod changes;
@@ -151,7 +152,14 @@ impl<DB: OperatorStorage> Dashboard<DB> {
         self
     }
 
-    /// Shows of payloads and headers what this makes of them, and none of one on which it panics.
+    /// Shows no error texts, in which handlers may have repeated what is in an event, and looks for none.
+    pub fn hide_errors(mut self) -> Self {
+        self.shared.payloads.hide_errors();
+        self
+    }
+
+    /// Shows of payloads, headers and error texts what this makes of them, and none of one on which it panics. Errors are
+    /// looked for as they are stored: where not even that may tell, [`hide_errors`](Self::hide_errors).
     ///
     /// ```no_run
     /// # fn example(pool: sqlx::SqlitePool) {
@@ -161,6 +169,7 @@ impl<DB: OperatorStorage> Dashboard<DB> {
     ///     Private::Body { event: "customers.registered", .. } => "(personal data)".to_owned(),
     ///     Private::Body { text, .. } => text.to_owned(),
     ///     Private::Header { name: "tenant", value, .. } => value.to_owned(),
+    ///     Private::Error { text, .. } => text.lines().next().unwrap_or_default().to_owned(),
     ///     _ => "(redacted)".to_owned(),
     /// });
     /// # }

@@ -5,6 +5,7 @@ pub mod conformance;
 pub mod emulator;
 pub mod eventually;
 pub mod fixtures;
+pub mod history;
 pub mod instances;
 pub mod load;
 pub mod memory_broker;

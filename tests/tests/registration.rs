@@ -55,6 +55,14 @@ impl DistributedEvent for Urgent {
     const LANE: &'static str = "critical";
 }
 
+#[derive(Serialize, Deserialize)]
+struct Ordered;
+
+impl DistributedEvent for Ordered {
+    const NAME: &'static str = "registration.ordered";
+    const HAS_SESSION: bool = true;
+}
+
 struct Ready<E>(HandlerSettings, std::marker::PhantomData<fn() -> E>);
 
 impl<E: DistributedEvent> Handler<Sqlite> for Ready<E> {
@@ -190,6 +198,12 @@ async fn handlers_of_one_event_that_disagree() {
     assert_refused(with(BILLING.retry(RetryPolicy::default().attempts(2))), &says);
     assert_refused(with(BILLING.batch(10)), &says);
     assert_refused(with(BILLING.timeout(Duration::from_secs(1))), &says);
+    let ordered = |settings: HandlerSettings| {
+        let closure = local().handler_value(ready::<Ordered>(BILLING.unordered()));
+        closure.on(settings, |_event: Ordered, _tx, _context| Box::pin(async { Ok(()) }))
+    };
+    ordered(BILLING.unordered()).build().unwrap();
+    assert_refused(ordered(BILLING), &["Ready<registration::Ordered>", "says `unordered`", "say it in both"]);
     let versions = local().handler_value(ready::<Placed>(BILLING)).handler_value(ready::<PlacedToo>(BILLING));
     assert_refused(versions, &["registration.placed", "versions 1 and 2"]);
 }

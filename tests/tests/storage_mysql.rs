@@ -23,3 +23,8 @@ mod settings;
 mod transactions;
 #[path = "storage_mysql/trouble.rs"]
 mod trouble;
+
+#[tokio::test]
+async fn operators_read_little_of_what_is_retained() {
+    tests::history::operators_read_little_of_what_is_retained::<MySqlDatabase>().await;
+}

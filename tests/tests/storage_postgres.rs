@@ -31,3 +31,8 @@ mod conformance_without_names {
 pub(crate) fn passes(error: &StorageError) -> bool {
     matches!(error, StorageError::Database(error) if Postgres::trouble(error) == Trouble::Passing)
 }
+
+#[tokio::test]
+async fn operators_read_little_of_what_is_retained() {
+    tests::history::operators_read_little_of_what_is_retained::<tests::fixtures::PgDatabase>().await;
+}

@@ -21,3 +21,8 @@ mod conformance {
 pub(crate) fn passes(error: &StorageError) -> bool {
     matches!(error, StorageError::Database(error) if Sqlite::trouble(error) == Trouble::Passing)
 }
+
+#[tokio::test]
+async fn operators_read_little_of_what_is_retained() {
+    tests::history::operators_read_little_of_what_is_retained::<File>().await;
+}

@@ -100,6 +100,10 @@ struct Found {
 
 impl Found {
     fn add(&mut self, table: Table, row: RowSummary, cause: Option<String>) {
+        // Of an event without an id nothing can be said to have caused it.
+        if row.known_id().is_none() {
+            return;
+        }
         let new = || ChainLink { id: row.id, depth: 0, cause: None, rows: Vec::new() };
         let link = self.links.entry(row.id).or_insert_with(new);
         link.cause = link.cause.take().or(cause);

@@ -42,15 +42,15 @@ pub(super) async fn show<DB: OperatorStorage>(
     let place = if published.is_some() { Place::Outbox } else { Place::Inbox };
     let main = html! {
         div.head { div { h1.break { (name) } p.sub.mono { (id) } } }
-        @if let Some(row) = &published { (row_panel(&visit, Table::Outbox, row)) }
-        @for row in &received { (row_panel(&visit, Table::Inbox, row)) }
+        @if let Some(row) = &published { (row_panel(&visit, payloads, Table::Outbox, row)) }
+        @for row in &received { (row_panel(&visit, payloads, Table::Inbox, row)) }
         (contents(payloads, published.as_ref(), &received))
         @if let Some(chain) = &chain { (chain_panel(&visit, id, chain)) }
     };
     Ok(visit.page(&name, place, &main))
 }
 
-fn row_panel(visit: &Visit, table: Table, row: &RowDetail) -> Markup {
+fn row_panel(visit: &Visit, payloads: &Payloads, table: Table, row: &RowDetail) -> Markup {
     let summary = &row.summary;
     let (owner, _) = owner_words(table);
     let title = match table {
@@ -60,6 +60,7 @@ fn row_panel(visit: &Visit, table: Table, row: &RowDetail) -> Markup {
     html! {
         section.panel {
             h2 { (title) " " (badge(&summary.state)) }
+            @if let Some(trouble) = summary.trouble(table) { p.note.bad role="alert" { "This row " (visible(&trouble)) "." } }
             dl.facts {
                 dt { (owner) } dd { (visible(&summary.owner)) }
                 @if let Some(topic) = &row.topic { dt { "Topic" } dd { (visible(topic)) } }
@@ -77,7 +78,7 @@ fn row_panel(visit: &Visit, table: Table, row: &RowDetail) -> Markup {
                 @if let Some(id) = &row.message_id { dt { "Message id" } dd.mono { (visible(id)) } }
                 @if let Some(id) = &row.correlation_id { dt { "Correlation id" } dd.mono { (visible(id)) } }
                 @if let Some(id) = &row.causation_id { dt { "Causation id" } dd.mono { (cause(visit, id)) } }
-                @if let Some(error) = &summary.error { dt { "Last error" } dd { div.error { (visible(error)) } } }
+                @if let Some(error) = &summary.error { dt { "Last error" } dd { (payloads.error(&summary.event, error)) } }
             }
             @if visit.may_write() && summary.state == "dead" {
                 form method="post" action=(format!("{}/{}/choose", visit.base, table.name())) {

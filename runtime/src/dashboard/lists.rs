@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::App;
 use super::page::{Place, Refusal};
+use super::payload::Payloads;
 use super::visit::Visit;
 use super::words::{count, query, time, visible};
 use crate::admin::{self, RowFilter, RowState, RowSummary, Table};
@@ -20,6 +21,7 @@ const PAGE: u32 = 50;
 /// How far back settled rows are looked for: they are retained history, of which no page reads much. Older ones are found by
 /// their ids.
 const SPANS: [(&str, u64); 3] = [("15 min", 900), ("1 h", 3_600), ("6 h", 21_600)];
+const LONGEST: Duration = Duration::from_secs(21_600);
 
 /// What a list was asked for.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -32,6 +34,8 @@ pub(super) struct Asked {
     session: String,
     error: String,
     since: String,
+    from: String,
+    until: String,
     after: String,
     /// What was done before: a word of ours, and how many rows it was.
     done: String,
@@ -66,6 +70,12 @@ fn given(text: &str) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
+/// A time, if one is said.
+fn instant(text: &str) -> Result<Option<SystemTime>, Refusal> {
+    const WRONG: &str = "This is no time: one is such as 2026-11-28T07:30:00Z, or 2026-11-28T10:00:00+02:00.";
+    given(text).map(|text| admin::time_of(&text).map_err(|_| Refusal::Senseless(WRONG))).transpose()
+}
+
 impl Asked {
     fn state(&self, table: Table) -> (RowState, &'static str) {
         let states = states(table);
@@ -86,11 +96,18 @@ impl Asked {
 
     fn filter(&self, table: Table, now: SystemTime) -> Result<RowFilter, Refusal> {
         let (state, _) = self.state(table);
-        let since = match state {
-            RowState::Settled => now - self.span().1,
-            _ => SystemTime::UNIX_EPOCH,
+        let until = instant(&self.until)?;
+        let mut filter = match (state, instant(&self.from)?) {
+            (RowState::Settled, Some(from)) if until.unwrap_or(now) > from + LONGEST => {
+                return Err(Refusal::Senseless(
+                    "Settled rows are read six hours at a time: say an earlier end, or a later beginning.",
+                ));
+            }
+            (_, Some(from)) => RowFilter::new(state, from),
+            (RowState::Settled, None) => RowFilter::new(state, until.unwrap_or(now) - self.span().1),
+            (_, None) => RowFilter::whenever(state),
         };
-        let mut filter = RowFilter::new(state, since);
+        filter.until = until;
         filter.owner = given(self.owner(table));
         filter.event = given(&self.event);
         filter.session = given(&self.session);
@@ -112,6 +129,8 @@ impl Asked {
             ("session", &self.session),
             ("error", &self.error),
             ("since", &self.since),
+            ("from", &self.from),
+            ("until", &self.until),
             ("after", after),
         ];
         let said: Vec<_> = pairs.into_iter().filter(|(_, value)| !value.is_empty()).collect();
@@ -162,7 +181,9 @@ async fn show<DB: OperatorStorage>(
     table: Table,
 ) -> Result<Response, Refusal> {
     let pool = &app.0.pool;
-    let filter = asked.filter(table, admin::clock(pool).await?)?;
+    let mut filter = asked.filter(table, admin::clock(pool).await?)?;
+    let payloads = &app.0.payloads;
+    filter.error = filter.error.filter(|_| payloads.are_errors_shown());
     let rows = admin::list_rows(pool, table, &filter).await?;
     let (title, place) = match table {
         Table::Outbox => ("Outbox", Place::Outbox),
@@ -181,12 +202,12 @@ async fn show<DB: OperatorStorage>(
             }
         }
         (done(asked))
-        section.panel aria-label="Filters" { (filters(asked, visit, table)) }
+        section.panel aria-label="Filters" { (filters(asked, visit, payloads, table)) }
         section.panel {
             h2 { (count(rows.len() as u64, "row", "rows")) @if rows.len() as u64 == u64::from(PAGE) { ", and there may be more" } }
             @if rows.is_empty() { p.muted { "Nothing is in this state, as far as the filters let through." } }
             @else {
-                (chosen(visit, table, asked, &rows))
+                (chosen(visit, payloads, table, asked, &rows))
                 @if let Some(last) = rows.last().filter(|_| rows.len() as u64 == u64::from(PAGE)) {
                     p { a.button href=(asked.link(visit, table, &last.cursor.to_string())) { "Next page" } }
                 }
@@ -206,7 +227,7 @@ fn done(asked: &Asked) -> Markup {
     html! { p.note.good role="status" { (text) ": " (count(asked.count, "event", "events")) "." } }
 }
 
-fn filters(asked: &Asked, visit: &Visit, table: Table) -> Markup {
+fn filters(asked: &Asked, visit: &Visit, payloads: &Payloads, table: Table) -> Markup {
     let (owner, key) = owner_words(table);
     let (state, name) = asked.state(table);
     html! {
@@ -217,10 +238,12 @@ fn filters(asked: &Asked, visit: &Visit, table: Table) -> Markup {
             label { (owner) input type="text" name=(key) value=(asked.owner(table)); }
             label { "Event" input type="text" name="event" value=(asked.event); }
             label { "Session" input type="text" name="session" value=(asked.session); }
-            label { "Error has" input type="text" name="error" value=(asked.error); }
+            @if payloads.are_errors_shown() { label { "Error has" input type="text" name="error" value=(asked.error); } }
             label { "Settled within"
                 select name="since" { @for (each, _) in SPANS { option value=(each) selected[each == asked.span().0] { (each) } } }
             }
+            label { "From" input type="text" name="from" value=(asked.from) placeholder="2026-11-28T10:00:00+02:00" autocomplete="off"; }
+            label { "Until" input type="text" name="until" value=(asked.until) placeholder="2026-11-28T11:00:00+02:00" autocomplete="off"; }
             button.primary type="submit" { "Search" }
             a href=(format!("{}/{}?{}", visit.base, table.name(), query(&[("state", name)]))) { "Clear" }
         }
@@ -231,7 +254,7 @@ fn filters(asked: &Asked, visit: &Visit, table: Table) -> Markup {
 }
 
 /// The rows, to be chosen from where something can be done to them.
-fn chosen(visit: &Visit, table: Table, asked: &Asked, rows: &[RowSummary]) -> Markup {
+fn chosen(visit: &Visit, payloads: &Payloads, table: Table, asked: &Asked, rows: &[RowSummary]) -> Markup {
     let (state, _) = asked.state(table);
     let can_change = visit.may_write() && state == RowState::Dead;
     let list = html! {
@@ -252,7 +275,7 @@ fn chosen(visit: &Visit, table: Table, asked: &Asked, rows: &[RowSummary]) -> Ma
                     @for row in rows {
                         tr {
                             @if can_change { td { label { span.hide { "Choose " (visible(&row.event)) " " (row.id) } input type="checkbox" name="seq" value=(row.seq); } } }
-                            (cells(visit, row))
+                            (cells(visit, payloads, table, row))
                         }
                     }
                 }
@@ -273,7 +296,7 @@ fn chosen(visit: &Visit, table: Table, asked: &Asked, rows: &[RowSummary]) -> Ma
     }
 }
 
-fn cells(visit: &Visit, row: &RowSummary) -> Markup {
+fn cells(visit: &Visit, payloads: &Payloads, table: Table, row: &RowSummary) -> Markup {
     html! {
         td { (event_link(visit, row)) }
         td.break { (visible(&row.owner)) }
@@ -282,15 +305,21 @@ fn cells(visit: &Visit, row: &RowSummary) -> Markup {
         td.n { (row.attempts) }
         td { (time(row.written_at)) }
         td { @match row.settled_at.or(row.due_at) { Some(at) => (time(at)), None => span.muted { "–" } } }
-        td { @if let Some(error) = &row.error { div.error { (visible(error)) } } }
+        td {
+            @if let Some(trouble) = row.trouble(table) { div.error { "This row " (visible(&trouble)) "." } }
+            @if let Some(error) = &row.error { (payloads.error(&row.event, error)) }
+        }
     }
 }
 
 fn event_link(visit: &Visit, row: &RowSummary) -> Markup {
+    let Some(id) = row.known_id() else {
+        return html! { span.break { (visible(&row.event)) } div.id.mono { "seq " (row.seq) } };
+    };
     html! {
-        a.break href=(format!("{}/events/{}", visit.base, row.id)) { (visible(&row.event)) }
+        a.break href=(format!("{}/events/{id}", visit.base)) { (visible(&row.event)) }
         @if row.version > 1 { " " span.muted { "v" (row.version) } }
-        div.id.mono { (row.id) }
+        div.id.mono { (id) }
     }
 }
 
@@ -305,7 +334,7 @@ pub(super) fn badge(state: &str) -> Markup {
 }
 
 /// Rows of both tables, with what matters most of them.
-pub(super) fn brief(visit: &Visit, rows: &[(Table, RowSummary)]) -> Markup {
+pub(super) fn brief(visit: &Visit, payloads: &Payloads, rows: &[(Table, RowSummary)]) -> Markup {
     html! {
         div.scroll tabindex="0" role="group" aria-label="Rows" {
             table {
@@ -317,7 +346,7 @@ pub(super) fn brief(visit: &Visit, rows: &[(Table, RowSummary)]) -> Markup {
                             td { (table.name()) }
                             td.break { (visible(&row.owner)) }
                             td { @if let Some(at) = row.settled_at { (time(at)) } }
-                            td { @if let Some(error) = &row.error { div.error { (visible(error)) } } }
+                            td { @if let Some(error) = &row.error { (payloads.error(&row.event, error)) } }
                         }
                     }
                 }

@@ -99,7 +99,7 @@ pub(super) async fn show<DB: OperatorStorage>(
             h2 { "Dead events, the oldest of each table" }
             @if dead_outbox.is_empty() { p.muted { "There are none." } }
             @else {
-                (lists::brief(&visit, &dead_outbox))
+                (lists::brief(&visit, &app.0.payloads, &dead_outbox))
                 p { a href=(format!("{}/outbox?state=dead", visit.base)) { "All of the outbox" } " · " a href=(format!("{}/inbox?state=dead", visit.base)) { "all of the inbox" } }
             }
         }
@@ -112,7 +112,7 @@ async fn latest_dead<DB: OperatorStorage>(
     shared: &Shared<DB>,
     table: Table,
 ) -> Result<Vec<(Table, RowSummary)>, Refusal> {
-    let mut filter = RowFilter::new(RowState::Dead, SystemTime::UNIX_EPOCH);
+    let mut filter = RowFilter::whenever(RowState::Dead);
     filter.limit = LATEST_DEAD;
     let rows = admin::list_rows(&shared.pool, table, &filter).await?;
     Ok(rows.into_iter().map(|row| (table, row)).collect())

@@ -1,4 +1,4 @@
-//! What is shown of payloads and headers.
+//! What is shown of payloads, headers and errors.
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -33,6 +33,14 @@ pub enum Private<'a> {
         /// Its value.
         value: &'a str,
     },
+    /// What went wrong last, in the words of a handler, a database or a broker, which may repeat what they were given; with
+    /// the reasons of operators, a line each.
+    Error {
+        /// The event's name.
+        event: &'a str,
+        /// The text.
+        text: &'a str,
+    },
 }
 
 type Hook = dyn Fn(Private<'_>) -> String + Send + Sync;
@@ -40,6 +48,7 @@ type Hook = dyn Fn(Private<'_>) -> String + Send + Sync;
 #[derive(Clone, Default)]
 pub(super) struct Payloads {
     hidden: bool,
+    errors_hidden: bool,
     hook: Option<Arc<Hook>>,
 }
 
@@ -47,6 +56,7 @@ impl fmt::Debug for Payloads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Payloads")
             .field("hidden", &self.hidden)
+            .field("errors_hidden", &self.errors_hidden)
             .field("redacted", &self.hook.is_some())
             .finish()
     }
@@ -57,6 +67,15 @@ impl Payloads {
         self.hidden = true;
     }
 
+    pub(super) const fn hide_errors(&mut self) {
+        self.errors_hidden = true;
+    }
+
+    /// Whether errors are looked for: what isn't shown must not be guessed, either.
+    pub(super) const fn are_errors_shown(&self) -> bool {
+        !self.errors_hidden
+    }
+
     pub(super) fn redact(&mut self, hook: impl Fn(Private<'_>) -> String + Send + Sync + 'static) {
         self.hook = Some(Arc::new(hook));
     }
@@ -65,11 +84,20 @@ impl Payloads {
         let plain = match private {
             Private::Body { text, .. } => text,
             Private::Header { value, .. } => value,
+            Private::Error { text, .. } => text,
         };
         let Some(hook) = &self.hook else { return plain.to_owned() };
         // It was not looked at to its end, so nothing of it is shown.
         std::panic::catch_unwind(AssertUnwindSafe(|| hook(private)))
             .unwrap_or_else(|_| "(not shown: the hook that redacts it has panicked)".to_owned())
+    }
+
+    /// What went wrong last.
+    pub(super) fn error(&self, event: &str, text: &str) -> Markup {
+        if self.errors_hidden {
+            return html! { span.muted { "Errors are not shown here." } };
+        }
+        html! { div.error { (visible(&self.shown(Private::Error { event, text }))) } }
     }
 
     /// A body, as JSON if it is some.

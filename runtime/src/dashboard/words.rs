@@ -36,7 +36,16 @@ pub(super) fn count(number_of: u64, one: &str, many: &str) -> String {
     format!("{} {}", number(number_of), if number_of == 1 { one } else { many })
 }
 
+/// Whether RFC 3339 has a text for it: something else may have written the row.
+fn is_shown(time: SystemTime) -> bool {
+    const YEAR_10000: Duration = Duration::from_secs(253_402_300_800);
+    time.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|since| since < YEAR_10000)
+}
+
 pub(super) fn instant(time: SystemTime) -> String {
+    if !is_shown(time) {
+        return format!("{time:?}");
+    }
     humantime::format_rfc3339_seconds(time).to_string().replace('T', " ").replace('Z', "")
 }
 
@@ -46,7 +55,10 @@ pub(super) fn time_of_day(time: SystemTime) -> String {
 
 /// A time, by the database's clock.
 pub(super) fn time(time: SystemTime) -> Markup {
-    html! { time datetime=(humantime::format_rfc3339_millis(time)) { (instant(time)) } }
+    html! {
+        @if is_shown(time) { time datetime=(humantime::format_rfc3339_millis(time)) { (instant(time)) } }
+        @else { (instant(time)) }
+    }
 }
 
 /// Name and value pairs behind a `?`.
@@ -85,6 +97,15 @@ mod tests {
         assert_eq!([shown(0), shown(999), shown(1_500)], ["0 ms", "999 ms", "1.5 s"]);
         assert_eq!([shown(61_000), shown(3_660_000)], ["1 min 1 s", "1 h 1 min"]);
         assert_eq!(shown(200_000_000), "2 d 7 h");
+    }
+
+    #[test]
+    fn no_time_of_a_row_is_too_strange_to_be_shown() {
+        for seconds in [1, 400_000_000_000] {
+            let early = SystemTime::UNIX_EPOCH - Duration::from_secs(seconds);
+            let late = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            assert!([early, late].into_iter().all(|at| !time(at).into_string().is_empty()));
+        }
     }
 
     #[test]

@@ -84,6 +84,14 @@ impl<DB: Storage> Routes<DB> {
                         first.declaration, handler.declaration, handler.event.name, own.subscription
                     ));
                 }
+                if other.unordered != own.unordered && handler.event.has_session {
+                    let (ordered, unordered) =
+                        if own.unordered { (first, &handler) } else { (&handler, first) };
+                    problems.push(format!(
+                        "{} says `unordered` and {} does not, and both handle {} for subscription {}, which has sessions or has none: say it in both, or in neither",
+                        unordered.declaration, ordered.declaration, handler.event.name, own.subscription
+                    ));
+                }
                 if first.event.version != handler.event.version {
                     problems.push(format!(
                         "{} and {} handle {} in versions {} and {}: one type must read both",

@@ -100,6 +100,9 @@ pub struct DeadRow {
     pub data: Vec<u8>,
     /// When it was written.
     pub created_at: SystemTime,
+    /// Why it can't be read: something else has written to the table. The rest is what could be; an id that could not is
+    /// nil.
+    pub unreadable: Option<String>,
 }
 
 impl DeadRow {
@@ -116,6 +119,7 @@ impl DeadRow {
             reason: String::new(),
             data: Vec::new(),
             created_at: SystemTime::UNIX_EPOCH,
+            unreadable: None,
         }
     }
 }

@@ -17,6 +17,8 @@ pub mod mysql;
 mod operator;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod row_reading;
 mod rows;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;

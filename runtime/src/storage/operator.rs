@@ -69,6 +69,14 @@ impl RowFilter {
             limit: 100,
         }
     }
+
+    /// The first 100 rows in a state, whenever they were written. Not for settled ones, which are retained history.
+    #[must_use]
+    pub fn whenever(state: RowState) -> Self {
+        // Something else may have written a time before 1970, and every database has one for this.
+        const LONG_AGO: Duration = Duration::from_secs(100 * 365 * 86_400);
+        Self::new(state, SystemTime::UNIX_EPOCH.checked_sub(LONG_AGO).unwrap_or(SystemTime::UNIX_EPOCH))
+    }
 }
 
 /// A row's place in a list, for the page after it. Its text form is short and can be given back.
@@ -142,6 +150,26 @@ pub struct RowSummary {
     pub error: Option<String>,
     /// Its place in the list.
     pub cursor: RowCursor,
+    /// Why it can't be read, column by column: something else has written to the table. What stands beside it here is what
+    /// could be read; an id that could not is nil.
+    pub unreadable: Option<String>,
+}
+
+impl RowSummary {
+    /// What an operator is told of a row that can't be read: why, and what to do about it.
+    #[must_use]
+    pub fn trouble(&self, table: Table) -> Option<String> {
+        let reason = self.unreadable.as_ref()?;
+        let (table, seq) = (table.name(), self.seq);
+        Some(format!("can't be read: {reason}; mend it by SQL, or delete it: table {table}, seq {seq}"))
+    }
+
+    /// Its id, where it could be read.
+    #[must_use]
+    pub fn known_id(&self) -> Option<EventId> {
+        let is_unknown = self.unreadable.is_some() && self.id.as_uuid().is_nil();
+        (!is_unknown).then_some(self.id)
+    }
 }
 
 /// A row with all that is known of it.

@@ -17,7 +17,7 @@ fn every_mistake_is_told_at_once_with_its_line() {
   relay.toml:3: [outbox] in_flight: a whole number is expected here, not string
   relay.toml:4: [outbox] poll: this key is unknown; there are batch_size, default_topic, delete_sent, in_flight, keep_sent, \
          lease_time, poll_interval, relay, retry_initial, retry_max
-  relay.toml:6: lane: this key is unknown; there are database, errors, inbox, lanes, log, outbox, subscriptions, topics\n"
+  relay.toml:6: lane: this key is unknown; there are database, errors, inbox, lanes, log, outbox, subscriptions, telemetry, topics\n"
     );
     let error = program.fails(2, &["--config", "not-there.toml", "status"]);
     assert!(error.contains("not-there.toml can't be read"), "{error}");
@@ -98,6 +98,10 @@ fn a_topology_is_shown_without_a_broker() {
             .ok(&["--config", "t.toml", "topology", "--bicep"])
             .contains("Microsoft.ServiceBus/namespaces/topics")
     );
+    let bicep = program.json(&["--config", "t.toml", "topology", "--bicep"]);
+    assert_eq!(bicep[0]["broker"], "service-bus of lane default");
+    assert_eq!(bicep[0]["lanes"], serde_json::json!(["default"]));
+    assert!(bicep[0]["bicep"].as_str().unwrap().contains("Microsoft.ServiceBus/namespaces/topics"));
     let json = program.ok(&["--config", "t.toml", "--json", "topology", "--show"]);
     program.write("t.json", &json);
     assert_eq!(program.ok(&["topology", "--from", "t.json"]), shown, "what a service writes is read again");
@@ -109,6 +113,30 @@ fn a_topology_is_shown_without_a_broker() {
     program.write("t.toml", "[[subscriptions]]\ntopic = \"order events\"\nname = \"billing\"\n");
     let error = program.fails(2, &["--config", "t.toml", "topology"]);
     assert!(error.contains("`order events`") && error.contains("takes no event"), "{error}");
+}
+
+/// Whose lanes are told apart by their names alone may still be one broker's.
+#[test]
+#[cfg(feature = "service-bus")]
+fn two_lanes_of_one_broker_do_not_say_two_things_of_one() {
+    let program = Program::new();
+    let key = "Endpoint=sb://shop.servicebus.windows.net/;SharedAccessKeyName=a;SharedAccessKey=c2VjcmV0";
+    let lane = |name: &str| format!("[lanes.{name}]\nconnection_string = \"{key}\"\n");
+    let declared = |lane: &str, sessions: bool| {
+        format!(
+            "[[subscriptions]]\ntopic = \"orders\"\nname = \"billing\"\nlane = \"{lane}\"\nevents = [\"placed\"]\nsessions = {sessions}\n"
+        )
+    };
+    for (sessions, told) in [(true, false), (false, true)] {
+        let text =
+            [lane("default"), lane("critical"), declared("default", true), declared("critical", sessions)];
+        program.write("t.toml", &text.concat());
+        let said = program.run(&["--config", "t.toml", "topology"]);
+        assert_eq!(said.status, if told { 2 } else { 0 }, "{}", said.error);
+        let problem = "t.toml:11: subscription billing on topic orders is declared at t.toml:5 already, by a lane of the \
+            same broker, and otherwise (sessions)";
+        assert_eq!(said.error.contains(problem), told, "{}", said.error);
+    }
 }
 
 /// The one that the README points to.

@@ -14,8 +14,8 @@ fn a_url_is_said_or_configured_or_in_the_environment() {
     let said = asked(&["--config", &config, "--database-url", "sqlite:said.db", "status"]);
     assert_eq!(
         said,
-        "error: there is no database sqlite:said.db: mend the path, or let it be created with `distributed-events migrate \
-         --create`\n"
+        "error: there is no database sqlite:said.db: there is no such file: mend the path, or let it be created with \
+         `distributed-events migrate --create`\n"
     );
     let nothing = program.command(&["status"]).env_remove("DATABASE_URL").output().unwrap();
     let said = crate::program::said(&nothing);
@@ -97,6 +97,9 @@ async fn printed_sql_makes_the_same_tables() {
     std::fs::write(printed.path("shop.db"), "").unwrap();
     let sql = printed.ok(&["migrate", "--print"]);
     assert_eq!(sql, printed.ok(&["migrate", "--print", "--dialect", "sqlite"]), "no database is asked");
+    let json = printed.json(&["migrate", "--print"]);
+    assert_eq!(json["database"], "sqlite");
+    assert_eq!(json["sql"].as_str().map(str::trim_end), Some(sql.trim_end()));
     let (own, others) = (Rows::of(&program).await, Rows::of(&printed).await);
     let mut tx = others.pool.begin().await.unwrap();
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut *tx).await.unwrap();
@@ -111,4 +114,71 @@ async fn printed_sql_makes_the_same_tables() {
     // The library takes them for its own, and has nothing to add.
     printed.ok(&["migrate"]);
     printed.ok(&["status"]);
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_is_told_with_its_reason() {
+    let program = Program::new();
+    std::fs::create_dir(program.path("folder")).unwrap();
+    program.write("file", "");
+    for (url, command, told) in [
+        ("sqlite:folder", &["status"][..], "there is a folder in its place: name the file in it"),
+        ("sqlite:folder", &["migrate", "--create"], "there is a folder in its place"),
+        (
+            "sqlite:not-there/shop.db",
+            &["status"],
+            "its folder not-there does not exist: mend the path, or make",
+        ),
+        ("sqlite:not-there/shop.db", &["migrate", "--create"], "its folder not-there does not exist"),
+        ("sqlite:file/shop.db", &["status"], "a part of its path is a file and no folder: mend the path"),
+        ("sqlite:folder/shop.db", &["status"], "there is no such file: mend the path, or let it be created"),
+    ] {
+        let error = program.fails(1, &[&["--database-url", url], command].concat());
+        assert!(error.contains(told), "{url} {command:?}: {error}");
+    }
+}
+
+/// As somebody who may not: nothing is forbidden to root.
+#[test]
+#[cfg(unix)]
+fn a_file_that_may_not_be_opened_is_told_with_what_to_change() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    use std::os::unix::process::CommandExt as _;
+    let program = Program::new();
+    let allow = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    allow(program.folder.path(), 0o755);
+    std::fs::create_dir(program.path("closed")).unwrap();
+    allow(&program.path("shop.db"), 0o000);
+    allow(&program.path("closed"), 0o000);
+    let is_root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+    let binary = program.path("binary");
+    if is_root {
+        // Where it can be reached: the folder that it was built in may be open to its builder alone.
+        std::fs::copy(env!("CARGO_BIN_EXE_distributed-events"), &binary).unwrap();
+    }
+    let fails = |url: &str, command: &[&str]| {
+        let mut asked = program.command(command);
+        if is_root {
+            const NOBODY: u32 = 65_534;
+            let mut other = std::process::Command::new(&binary);
+            other.args(command).uid(NOBODY).gid(NOBODY).current_dir(program.folder.path());
+            asked = other;
+        }
+        let said = crate::program::said(&asked.env("DATABASE_URL", url).output().unwrap());
+        assert_eq!(said.status, 1, "{}{}", said.output, said.error);
+        said.error
+    };
+    let error = fails(&program.url(), &["status"]);
+    assert!(
+        error.contains("the file is there, and this user may not open it: run this as the user"),
+        "{error}"
+    );
+    let error = fails("sqlite:closed/shop.db", &["status"]);
+    assert!(error.contains("this user may not look into its folder"), "{error}");
+    allow(&program.path("closed"), 0o555);
+    let error = fails("sqlite:closed/shop.db", &["migrate", "--create"]);
+    assert!(error.contains("this user may not create a file in its folder"), "{error}");
+    allow(&program.path("closed"), 0o755);
 }

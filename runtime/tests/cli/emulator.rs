@@ -15,6 +15,10 @@ impl Emulator {
     pub(crate) const KEY: &str = "c2VjcmV0LW9mLXRoZS1lbXVsYXRvci10aGF0LW5vYm9keS1zaG93cw==";
 
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    pub(crate) fn start_with(arguments: &[&str]) -> Self {
         let program =
             Path::new(env!("CARGO_BIN_EXE_distributed-events")).with_file_name("servicebus-emulator");
         assert!(
@@ -32,6 +36,7 @@ impl Emulator {
                 "--key",
                 Self::KEY,
             ])
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -54,6 +59,12 @@ impl Emulator {
             self.amqp,
             Self::KEY
         )
+    }
+
+    /// Its AMQP door.
+    #[cfg(feature = "entra")]
+    pub(crate) const fn port(&self) -> u16 {
+        self.amqp
     }
 
     /// A relay's configuration for it: the ports are free ones, not the emulator's usual.

@@ -5,9 +5,12 @@ mod configuration;
 #[cfg(feature = "dashboard")]
 mod dashboard;
 mod database;
+mod deployment;
 #[cfg(feature = "service-bus")]
 mod emulator;
 mod help;
+#[cfg(feature = "entra")]
+mod identity;
 mod mistakes;
 mod operating;
 mod program;

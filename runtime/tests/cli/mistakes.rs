@@ -118,3 +118,36 @@ async fn what_was_sent_before_a_time_is_looked_for_before_it() {
     let list = program.ok(&["outbox", "list", "--state", "sent", "--until", "2h"]);
     assert!(list.contains(&id.to_string()), "{list}");
 }
+
+#[tokio::test]
+async fn a_row_that_is_no_event_is_listed_beside_the_others() {
+    let program = Program::new();
+    let rows = Rows::of(&program).await;
+    let mut all = Vec::new();
+    for _ in 0..3 {
+        let id = rows.publish("order-placed", None).await;
+        rows.kill(id, "too big").await;
+        all.push(id.to_string());
+    }
+    rows.run(
+        "UPDATE outbox SET id = 'not a UUID' WHERE seq = 2; UPDATE outbox SET headers = 'x' WHERE seq = 3",
+    )
+    .await;
+    let people = program.ok(&["outbox", "list"]);
+    let line = people.lines().find(|line| line.starts_with("(seq 2)")).unwrap();
+    assert!(
+        line.contains("can't be read: id: \"not a UUID\" is no UUID of 16 bytes; mend it by SQL"),
+        "{line}"
+    );
+    assert!(people.contains(&all[0]) && people.contains(&all[2]), "{people}");
+    let page = program.json(&["outbox", "list"]);
+    assert!(page["rows"][1]["id"].is_null() && page["rows"][0]["unreadable"].is_null(), "{page}");
+    assert!(page["rows"][1]["unreadable"].as_str().unwrap().contains("no UUID"), "{page}");
+    let whole = program.ok(&["outbox", "show", &all[2]]);
+    assert!(
+        whole.contains("unreadable     this row can't be read: headers: no JSON object of texts"),
+        "{whole}"
+    );
+    assert_eq!(program.ok(&["outbox", "requeue", &all[0], "--yes"]), "requeued: 1 row\n");
+    assert_eq!(program.ok(&["outbox", "discard", "--all", "--yes"]), "discarded: 2 rows\n");
+}

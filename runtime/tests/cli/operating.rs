@@ -100,6 +100,16 @@ async fn rows_are_listed_by_what_is_known_of_them() {
     rows.run("UPDATE outbox SET created_at = created_at - 7200000 WHERE last_error = 'encoding'").await;
     assert_eq!(ids(&list(&["--since", "1h"])), texts(&[a]));
     assert_eq!(ids(&list(&["--until", "1h"])), texts(&[b]));
+    // Whoever says it: an hour ago is the same everywhere.
+    for hours in [-5_i64, 0, 2] {
+        let zone = format!("{}{:02}:00", if hours < 0 { '-' } else { '+' }, hours.abs());
+        // What a clock shows there, of the hour before this one.
+        let there =
+            rows.text(&format!("SELECT strftime('%Y-%m-%dT%H:%M:%S', 'now', '{} hours')", hours - 1)).await
+                + &zone;
+        assert_eq!(ids(&list(&["--since", &there])), texts(&[a]), "{there}");
+        assert_eq!(ids(&list(&["--until", &there])), texts(&[b]), "{there}");
+    }
     rows.run("UPDATE outbox SET processed_at = processed_at - 7200000 WHERE status = 'sent'").await;
     assert_eq!(ids(&list(&["--state", "sent"])), Vec::<String>::new(), "of the last hour");
     assert_eq!(ids(&list(&["--state", "sent", "--since", "3h"])), texts(&[sent]));

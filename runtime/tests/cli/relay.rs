@@ -17,7 +17,7 @@ impl Program {
         command
     }
 
-    fn asked(&self, emulator: &Emulator, arguments: &[&str]) -> Said {
+    pub(crate) fn asked(&self, emulator: &Emulator, arguments: &[&str]) -> Said {
         said(&self.with_emulator(emulator, arguments).output().unwrap())
     }
 
@@ -28,14 +28,14 @@ impl Program {
 }
 
 /// Asks it to stop, as a supervisor does, and waits until it has.
-fn stop(child: Child) -> Said {
+pub(crate) fn stop(child: Child) -> Said {
     let told = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
     assert!(told.success());
     said(&child.wait_with_output().unwrap())
 }
 
 /// Another's application, in another language: it knows the table, and nothing of this library.
-async fn publish(rows: &Rows, numbers: std::ops::Range<u32>) {
+pub(crate) async fn publish(rows: &Rows, numbers: std::ops::Range<u32>) {
     for n in numbers {
         rows.run(&format!(
             "INSERT INTO outbox (id, event_type, event_data, topic, session_id) \
@@ -46,7 +46,7 @@ async fn publish(rows: &Rows, numbers: std::ops::Range<u32>) {
     }
 }
 
-async fn until(rows: &Rows, sql: &str, expected: i64) {
+pub(crate) async fn until(rows: &Rows, sql: &str, expected: i64) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let found = rows.number(sql).await;
@@ -168,6 +168,15 @@ fn a_right_configuration_is_told_so_without_starting() {
         program.url()
     );
     assert_eq!(said.output, expected);
+    let said = program.asked(&emulator, &["relay", "--check", "--json"]);
+    let expected = serde_json::json!({
+        "database": program.url(),
+        "outbox": [{ "lane": "default", "broker": "service-bus:localhost" }],
+        "inbox": [{ "lane": "default", "topic": "orders", "subscription": "billing" }],
+    });
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&said.output).unwrap(), expected);
+    let said = program.asked(&emulator, &["relay", "--check", "--json", "--inbox-only"]);
+    assert!(said.output.contains("\"outbox\":[]"), "{}", said.output);
 }
 
 #[test]

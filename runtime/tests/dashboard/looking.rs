@@ -199,3 +199,57 @@ async fn it_can_be_nested_anywhere() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_row_that_is_no_event_hides_no_other() {
+    let served = Served::new().await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let id = served.rows.publish("order-placed", None).await;
+        served.rows.kill(id, "too big").await;
+        ids.push(id);
+    }
+    served.rows.run("UPDATE outbox SET id = 'none' WHERE seq = 2").await;
+    served.rows.run("UPDATE outbox SET event_version = -1, created_at = -86400000 WHERE seq = 3").await;
+    for path in ["/outbox?state=dead", "/"] {
+        let page = served.get(path, READ).await;
+        assert_eq!(page.status, 200, "{path}");
+        assert!(page.body.contains(&format!("/events/{}", ids[0])), "{path}: {}", page.body);
+    }
+    let list = served.get("/outbox?state=dead", READ).await.body;
+    assert!(
+        list.contains("This row can't be read: id: &quot;none&quot; is no UUID of 16 bytes; mend"),
+        "{list}"
+    );
+    let page = served.get(&format!("/events/{}", ids[2]), READ).await;
+    assert!(page.body.contains("This row can't be read: event_version: -1 is not between"), "{}", page.body);
+}
+
+#[tokio::test]
+async fn rows_are_looked_for_between_two_times_of_any_zone() {
+    let served = Served::new().await;
+    let mut ids = Vec::new();
+    for (n, time) in [(1, 1_795_852_800_000_i64), (2, 1_795_856_400_000), (3, 1_795_860_000_000)] {
+        let id = served.rows.publish("order-placed", None).await;
+        let set = "status = 'sent', processed_at";
+        served.rows.run(&format!("UPDATE outbox SET {set} = {time} WHERE seq = {n}")).await;
+        ids.push(id);
+    }
+    // 08:00, 09:00 and 10:00 in UTC.
+    let ask = async |times: &str| served.get(&format!("/outbox?state=sent&{times}"), READ).await;
+    let found = async |times: &str| {
+        let page = ask(times).await;
+        assert_eq!(page.status, 200, "{}", page.body);
+        ids.iter().map(|id| page.body.contains(&format!("/events/{id}"))).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        found("from=2026-11-28T10:30:00%2B02:00&until=2026-11-28T09:30:00Z").await,
+        [false, true, false]
+    );
+    assert_eq!(found("from=2026-11-28T03:00:00-05:00&until=2026-11-28+10:00").await, [true, true, false]);
+    assert_eq!(found("until=2026-11-28T10:00:01Z").await, [false, false, true], "of the hour before");
+    for (times, told) in [("from=yesterday", "This is no time"), ("from=2026-11-28", "six hours at a time")] {
+        let page = ask(times).await;
+        assert!(page.status == 400 && page.body.contains(told), "{times}: {}", page.body);
+    }
+}

@@ -1,4 +1,4 @@
-//! What is shown of payloads and headers.
+//! What is shown of payloads, headers and errors.
 
 use distributed_events::EventId;
 use distributed_events::dashboard::Private;
@@ -68,4 +68,44 @@ async fn bytes_and_long_texts_are_shown_by_their_beginning() {
     assert!(turned.contains("a\\u{202e}b\\u{1b}[31m"), "{turned}");
     let wrong = page(&served, receive(&served, text("{\"n\":")).await).await;
     assert!(wrong.contains("5 bytes, text") && wrong.contains("{&quot;n&quot;:"), "{wrong}");
+}
+
+/// A dead event whose handler has repeated what was in it.
+async fn refused(served: &Served) -> EventId {
+    let mut event = IncomingEvent::new(EventId::new(), "customers.registered", text("{}"));
+    event.dead = Some("no such customer: Ada".to_owned());
+    let id = event.id;
+    served.rows.ingest("billing", event).await;
+    id
+}
+
+#[tokio::test]
+async fn a_hook_decides_what_is_shown_of_errors() {
+    let served = Served::with(|dashboard| {
+        dashboard.read_token(READ).redact(|private| match private {
+            Private::Error { event: "customers.registered", text } => text.replace("Ada", "***"),
+            _ => "(redacted)".to_owned(),
+        })
+    })
+    .await;
+    let id = refused(&served).await;
+    for path in ["/".to_owned(), "/inbox".to_owned(), format!("/events/{id}")] {
+        let page = served.get(&path, READ).await.body;
+        assert!(page.contains("no such customer: ***") && !page.contains("Ada"), "{path}: {page}");
+    }
+}
+
+#[tokio::test]
+async fn errors_are_hidden_and_not_looked_for_where_that_is_said() {
+    let served = Served::with(|dashboard| dashboard.read_token(READ).hide_errors()).await;
+    let id = refused(&served).await;
+    for path in ["/".to_owned(), "/inbox".to_owned(), format!("/events/{id}")] {
+        let page = served.get(&path, READ).await.body;
+        assert!(page.contains("Errors are not shown here.") && !page.contains("Ada"), "{path}: {page}");
+    }
+    // Nobody finds out by looking for it whether it is there.
+    for sought in ["Ada", "Bob"] {
+        let page = served.get(&format!("/inbox?error={sought}"), READ).await.body;
+        assert!(page.contains(&format!("/events/{id}")), "{sought}: {page}");
+    }
 }

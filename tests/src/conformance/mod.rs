@@ -249,7 +249,7 @@ macro_rules! for_each_storage_case {
             operator: outbox_rows_are_listed_by_state, inbox_rows_are_listed_by_state,
                 lists_are_narrowed_by_what_is_known, a_row_is_read_whole_by_its_id, leases_and_instances_are_told,
                 throughput_tells_counts_and_waits, a_span_of_time_is_sent_again, processed_rows_are_replayed,
-                printed_sql_makes_the_tables;
+                printed_sql_makes_the_tables, a_row_that_cannot_be_read_hides_no_other;
             outbox: a_rolled_back_event_is_never_seen, a_committed_event_keeps_every_field,
                 rows_come_in_the_order_of_publishing, pages_meet_without_a_gap, lanes_are_apart,
                 a_late_row_is_found_by_the_sweep, a_mark_takes_pending_rows_by_id_only, a_mark_may_delete,

@@ -331,3 +331,45 @@ pub async fn printed_sql_makes_the_tables<F: Fixture>() {
     ingest(&fixture, &[incoming("1")]).await;
     assert_eq!(fixture.number("SELECT count(*) FROM distributed_events_migrations").await, 1);
 }
+
+/// What something else has written to the tables is listed as what it is, beside all others, which can be dealt with.
+pub async fn a_row_that_cannot_be_read_hides_no_other<F: Fixture>() {
+    let fixture = F::fresh().await;
+    let published = events(3);
+    publish(&fixture, &published).await;
+    let ids: Vec<_> = published.iter().map(|event| event.envelope.id).collect();
+    for id in &ids {
+        kill(&fixture, *id, "too big").await;
+    }
+    let filter = RowFilter::new(RowState::Dead, LONG_AGO);
+    let seq = list(&fixture, Table::Outbox, &filter).await[1].seq;
+    let strange = "event_version = -1, attempts = -2, headers = 'no JSON'";
+    fixture.execute(&format!("UPDATE outbox SET {strange} WHERE seq = {seq}")).await;
+    let rows = list(&fixture, Table::Outbox, &filter).await;
+    assert_eq!(rows.iter().map(|row| row.id).collect::<Vec<_>>(), ids);
+    assert_eq!((rows[0].trouble(Table::Outbox), rows[2].trouble(Table::Outbox)), (None, None));
+    let told = rows[1].trouble(Table::Outbox).unwrap();
+    assert!(told.contains("event_version: -1 is not between 0 and 4294967295"), "{told}");
+    assert!(told.ends_with(&format!("mend it by SQL, or delete it: table outbox, seq {seq}")), "{told}");
+    assert_eq!((rows[1].known_id(), rows[1].error.as_deref()), (Some(ids[1]), Some("too big")));
+    let dead =
+        admin::dead_rows(fixture.pool(), Table::Outbox, &admin::DeadRowFilter::default()).await.unwrap();
+    assert_eq!(dead.iter().map(|row| row.unreadable.is_some()).collect::<Vec<_>>(), [false, true, false]);
+
+    let whole = admin::outbox_row(fixture.pool(), ids[1]).await.unwrap().unwrap();
+    assert_eq!((whole.headers.as_str(), whole.data.as_deref()), ("no JSON", Some(b"1".as_slice())));
+    assert!(whole.summary.unreadable.unwrap().contains("headers: no JSON object of texts"));
+    let chain = admin::chain(fixture.pool(), ids[1]).await.unwrap().unwrap();
+    assert_eq!(chain.links.len(), 1);
+    let others = [rows[0].seq, rows[2].seq];
+    assert_eq!(admin::requeue(fixture.pool(), Table::Outbox, &others, Duration::ZERO).await.unwrap(), 2);
+    assert_eq!(admin::discard(fixture.pool(), Table::Outbox, &[seq]).await.unwrap(), 1);
+
+    let received = [of_session("s", "1"), of_session("s", "2")];
+    ingest(&fixture, &received).await;
+    fixture.execute("UPDATE inbox SET event_version = 4294967296 WHERE session_id = 's'").await;
+    let rows = list(&fixture, Table::Inbox, &RowFilter::new(RowState::Pending, LONG_AGO)).await;
+    assert_eq!(rows.iter().map(|row| row.unreadable.is_some()).collect::<Vec<_>>(), [true, true]);
+    let whole = admin::inbox_rows(fixture.pool(), received[1].id).await.unwrap();
+    assert!(whole[0].summary.trouble(Table::Inbox).unwrap().contains("event_version: 4294967296"));
+}

@@ -1,7 +1,8 @@
 //! What passes by itself, what does not, and what is lost in between: nothing.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use distributed_events::admin::{self, DeadRowFilter, RowFilter, RowState, Table};
 use distributed_events::storage::{OutboxQuery, PoolSettings, SentRows, Storage, StorageError, Trouble};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{ConnectOptions, Postgres};
@@ -148,6 +149,38 @@ async fn a_corrupt_row_is_told() {
         database.execute(back).await;
     }
     assert_eq!(pending(&database).await.len(), 1);
+}
+
+/// An infinite time can't be told in milliseconds, and keeps operators from nothing.
+#[tokio::test]
+async fn infinite_times_hide_no_row() {
+    let database = Database::fresh().await;
+    publish(&database, &events(4)).await;
+    database
+        .execute(
+            "UPDATE outbox SET created_at = 'infinity' WHERE event_data = '0';
+             UPDATE outbox SET created_at = 'infinity', status = 'sent', processed_at = clock_timestamp() WHERE event_data = '1';
+             UPDATE outbox SET status = 'dead', processed_at = 'infinity' WHERE event_data = '2';
+             UPDATE outbox SET deliver_at = 'infinity', expires_at = '-infinity' WHERE event_data = '3'",
+        )
+        .await;
+    let pool = database.pool();
+    let (long_ago, mut found) = (SystemTime::UNIX_EPOCH, Vec::new());
+    for state in [RowState::Pending, RowState::Settled, RowState::Dead, RowState::Delayed] {
+        let mut filter = RowFilter::new(state, long_ago);
+        for row in admin::list_rows(pool, Table::Outbox, &filter).await.unwrap() {
+            assert!(admin::outbox_row(pool, row.id).await.unwrap().is_some());
+            assert!(admin::chain(pool, row.id).await.unwrap().is_some());
+            filter.after = Some(row.cursor);
+            found.push(row.state);
+        }
+        admin::list_rows(pool, Table::Outbox, &filter).await.unwrap();
+    }
+    assert_eq!(found, ["pending", "sent", "dead", "pending"]);
+    assert_eq!(admin::dead_rows(pool, Table::Outbox, &DeadRowFilter::default()).await.unwrap().len(), 1);
+    assert_eq!(admin::count_outbox(pool).await.unwrap().lanes["default"].pending, 2);
+    let minute = Duration::from_secs(60);
+    assert_eq!(admin::throughput(pool, Table::Outbox, minute).await.unwrap().settled, 1);
 }
 
 /// A service that starts at that moment waits, as for every server that is away.

@@ -1,7 +1,8 @@
 //! What passes by itself, what does not, and what is lost in between: nothing.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use distributed_events::admin::{self, RowFilter, RowState, Table};
 use distributed_events::storage::{
     AdminStorage, Handled, Instance, LeaseStorage, OutboxQuery, PoolSettings, SentRows, Storage,
     StorageError, Trouble,
@@ -102,4 +103,65 @@ async fn a_corrupt_row_is_told() {
         file.execute("DELETE FROM outbox; INSERT INTO outbox SELECT * FROM kept; DROP TABLE kept").await;
     }
     assert_eq!(pending(&file).await.len(), 1);
+}
+
+/// Any value can stand in any column there, and operators see it for what it is.
+#[tokio::test]
+async fn operators_see_what_is_no_event() {
+    let file = File::fresh().await;
+    publish(&file, &events(3)).await;
+    let kill = "UPDATE outbox SET status = 'dead', processed_at = created_at";
+    file.execute(kill).await;
+    for (column, value, told) in [
+        ("id", "'019ab5f0-5c9d'", "id: \"019ab5f0-5c9d\" is no UUID of 16 bytes"),
+        ("id", "x'00ff'", "id: x'00ff' is no UUID of 16 bytes"),
+        ("event_type", "x'ff'", "event_type: "),
+        ("lane", "x'61'", "lane: "),
+        ("created_at", "'yesterday'", "created_at: "),
+        ("processed_at", "x''", "processed_at: "),
+        ("event_version", "'two'", "event_version: "),
+        ("session_id", "CAST(x'ff' AS TEXT)", "session_id: "),
+        ("last_error", "x'00'", "last_error: "),
+    ] {
+        let sql = format!(
+            "CREATE TABLE kept AS SELECT * FROM outbox; UPDATE outbox SET {column} = {value} WHERE seq = 2"
+        );
+        file.execute(&sql).await;
+        let filter = RowFilter::new(RowState::Dead, SystemTime::UNIX_EPOCH);
+        let rows = admin::list_rows(file.pool(), Table::Outbox, &filter).await.unwrap();
+        assert_eq!(rows.iter().map(|row| row.seq).collect::<Vec<_>>(), [1, 2, 3], "{column}");
+        let reason = rows[1].unreadable.as_deref().unwrap_or_default();
+        assert!(reason.contains(told), "{column}: {reason}");
+        assert_eq!(rows[1].known_id().is_none(), column == "id");
+        assert!(rows[0].unreadable.is_none() && rows[2].unreadable.is_none(), "{column}");
+        admin::count_outbox(file.pool()).await.unwrap();
+        if column != "id" {
+            let whole = admin::outbox_row(file.pool(), rows[1].id).await.unwrap().unwrap();
+            assert!(whole.summary.unreadable.unwrap().contains(told), "{column}");
+        }
+        file.execute("DELETE FROM outbox; INSERT INTO outbox SELECT * FROM kept; DROP TABLE kept").await;
+    }
+    // A state that nobody knows is in no list, and is shown as it is.
+    let filter = RowFilter::new(RowState::Dead, SystemTime::UNIX_EPOCH);
+    let id = admin::list_rows(file.pool(), Table::Outbox, &filter).await.unwrap()[1].id;
+    file.execute("PRAGMA ignore_check_constraints = ON; UPDATE outbox SET status = 'lost' WHERE seq = 2")
+        .await;
+    assert_eq!(admin::list_rows(file.pool(), Table::Outbox, &filter).await.unwrap().len(), 2);
+    let row = admin::outbox_row(file.pool(), id).await.unwrap().unwrap();
+    assert_eq!(row.summary.state, "lost");
+}
+
+/// Subscriptions that are no text are passed over, so that the others are found.
+#[tokio::test]
+async fn a_subscription_that_is_no_text_hides_no_other() {
+    let file = File::fresh().await;
+    let received = of_session("s", "1");
+    for subscription in ["a", "c"] {
+        Sqlite::ingest(&mut *file.conn().await, subscription, std::slice::from_ref(&received)).await.unwrap();
+    }
+    let strange = "INSERT INTO inbox (subscription, id, message_id, event_type, shard) \
+        VALUES (CAST(x'62ff' AS TEXT), randomblob(16), 'm', 'e', 1), (x'62', randomblob(16), 'm', 'e', 1)";
+    file.execute(strange).await;
+    let rows = admin::inbox_rows(file.pool(), received.id).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.summary.owner.as_str()).collect::<Vec<_>>(), ["a", "c"]);
 }

@@ -32,7 +32,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn spans(posted: &Posted) -> Vec<Shown> {
+pub(crate) fn spans(posted: &Posted) -> Vec<Shown> {
     assert_eq!(posted.headers["content-type"], "application/x-protobuf");
     let request = ExportTraceServiceRequest::decode(posted.body.as_slice()).unwrap();
     let mut shown = Vec::new();
@@ -55,7 +55,7 @@ fn spans(posted: &Posted) -> Vec<Shown> {
 }
 
 /// Every metric's unit, by service and name.
-fn units(posted: &Posted) -> BTreeMap<(String, String), String> {
+pub(crate) fn units(posted: &Posted) -> BTreeMap<(String, String), String> {
     let request = ExportMetricsServiceRequest::decode(posted.body.as_slice()).unwrap();
     let mut units = BTreeMap::new();
     for resource in request.resource_metrics {

@@ -9,6 +9,9 @@ use sqlx::{Connection, Database, Pool};
 
 use crate::failure::Failure;
 
+#[cfg(feature = "sqlite")]
+mod unopened;
+
 /// The kinds of databases, by the scheme of a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Kind {
@@ -106,12 +109,11 @@ impl DatabaseUrl {
         if let sqlx::Error::Configuration(error) = error {
             return Failure::Usage(format!("the database's URL {self} can't be read: {error}"));
         }
-        // SQLITE_CANTOPEN
-        let no_file = error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("14"));
-        if self.kind == Kind::Sqlite && no_file {
-            return Failure::Failed(format!(
-                "there is no database {self}: mend the path, or let it be created with `distributed-events migrate --create`"
-            ));
+        #[cfg(feature = "sqlite")]
+        if self.kind == Kind::Sqlite
+            && let Some(reason) = unopened::reason(&self.text, error)
+        {
+            return Failure::Failed(format!("there is no database {self}: {reason}"));
         }
         Failure::Failed(format!(
             "the database {self} can't be reached: {error}; look whether it runs, and whether host, user and password are right"

@@ -19,6 +19,7 @@ mod database;
 mod failure;
 mod output;
 mod progress;
+mod telemetry;
 mod when;
 
 use std::process::ExitCode;

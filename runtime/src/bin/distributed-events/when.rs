@@ -30,8 +30,9 @@ impl FromStr for When {
         if let Ok(ago) = humantime::parse_duration(text) {
             return Ok(Self::Ago(ago));
         }
-        humantime::parse_rfc3339_weak(text).map(Self::At).map_err(|_| {
-            "it is neither a time in UTC, such as 2026-11-28T07:30:00Z, nor how long ago, such as 90s, 15m, 2h or 7d"
+        distributed_events::admin::time_of(text).map(Self::At).map_err(|_| {
+            "it is neither a time, such as 2026-11-28T07:30:00Z or 2026-11-28T10:00:00+02:00, nor how long ago, such as 90s, \
+             15m, 2h or 7d"
                 .to_owned()
         })
     }
@@ -105,6 +106,8 @@ mod tests {
         assert_eq!("15m".parse::<When>().unwrap().before(now), now - Duration::from_secs(900));
         let at = "1970-01-02T00:00:00Z".parse::<When>().unwrap();
         assert_eq!(at.before(now), SystemTime::UNIX_EPOCH + Duration::from_secs(86_400));
+        let there = "1970-01-02T02:00:00+02:00".parse::<When>().unwrap();
+        assert_eq!(there, When::At(at.before(now)), "wherever it is said");
         assert!("yesterday".parse::<When>().unwrap_err().contains("15m"));
         assert_eq!("300000d".parse::<When>().unwrap().before(now), SystemTime::UNIX_EPOCH);
     }

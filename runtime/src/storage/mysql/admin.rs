@@ -6,7 +6,8 @@ use std::time::Duration;
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, MySqlConnection};
 
-use super::row::{Reader, dead_row, literal, millis, to_duration, with_numbers};
+use super::row::{Reader, literal, millis, to_duration, with_numbers};
+use crate::storage::row_reading;
 use crate::storage::{
     DeadRow, DeadRowFilter, InboxCounts, OutboxCounts, Retention, StateCounts, StorageError, Table,
 };
@@ -42,13 +43,13 @@ pub(super) const COUNT_INBOX: &str = concat!(
 const COUNT_OWED: &str =
     "SELECT subscription, count(*) AS owed FROM distributed_events_owed GROUP BY subscription";
 
-pub(super) const DEAD_OUTBOX: &str = "SELECT seq, id, lane AS owner, event_type, session_id, attempts, last_error, \
-    CAST(event_data AS BINARY) AS data, \
+pub(super) const DEAD_OUTBOX: &str = "SELECT seq, id, lane AS owner, event_type, session_id, attempts, \
+    last_error AS error, CAST(event_data AS BINARY) AS data, \
     created_at AS written_at FROM outbox FORCE INDEX (outbox_dead) WHERE status = 'dead' AND seq > ? \
     AND (? IS NULL OR lane = ?) AND (? IS NULL OR event_type = ?) ORDER BY seq LIMIT ?";
 
-pub(super) const DEAD_INBOX: &str = "SELECT seq, id, subscription AS owner, event_type, session_id, attempts, last_error, \
-    coalesce(CAST(event_data AS BINARY), raw) AS data, received_at AS written_at FROM inbox FORCE INDEX (inbox_dead) \
+pub(super) const DEAD_INBOX: &str = "SELECT seq, id, subscription AS owner, event_type, session_id, attempts, \
+    last_error AS error, coalesce(CAST(event_data AS BINARY), raw) AS data, received_at AS written_at FROM inbox FORCE INDEX (inbox_dead) \
     WHERE status = 'dead' AND seq > ? AND (? IS NULL OR subscription = ?) AND (? IS NULL OR event_type = ?) \
     ORDER BY seq LIMIT ?";
 
@@ -176,7 +177,7 @@ pub(super) async fn dead_rows(
         .bind(i64::from(filter.limit))
         .fetch_all(conn)
         .await?;
-    rows.iter().map(|row| dead_row(row, name)).collect()
+    rows.iter().map(|row| row_reading::dead_row(&Reader::new(row, name), table)).collect()
 }
 
 pub(super) async fn requeue(

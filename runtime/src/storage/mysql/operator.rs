@@ -9,9 +9,10 @@ use sqlx::{AssertSqlSafe, MySql, MySqlConnection};
 use super::operator_rows::{INBOX_ROW, INBOX_SUMMARY, OUTBOX_ROW, OUTBOX_SUMMARY};
 use super::pool::named;
 use super::row::{Reader, from_millis, id_bytes, literal, to_duration, to_millis, with_numbers};
-use super::{migrate, operator_rows, related};
+use super::{migrate, related};
 use crate::envelope::EventId;
 use crate::storage::operator::{LAST_NAME, start_of};
+use crate::storage::row_reading;
 use crate::storage::{
     Instance, InstanceStatus, LeaseStatus, OperatorStorage, RelatedRow, RowDetail, RowFilter, RowState,
     RowSummary, StorageError, Table, Throughput,
@@ -104,7 +105,7 @@ pub(super) const REPLAY: &str = "UPDATE inbox FORCE INDEX (PRIMARY) SET status =
 /// The statement that lists a table's rows; there are no delayed rows in the inbox. With the values in it, because a
 /// filter that is not there must not stand in an index's way.
 pub(super) fn list_sql(table: Table, filter: &RowFilter) -> Option<String> {
-    let (columns, rank, from) = match (table, filter.state) {
+    let (columns, place, from) = match (table, filter.state) {
         (Table::Outbox, RowState::Pending) => (OUTBOX_SUMMARY, "CAST(0 AS SIGNED)", OUTBOX_PENDING),
         (Table::Outbox, RowState::Delayed) => (OUTBOX_SUMMARY, "deliver_at", OUTBOX_DELAYED),
         (Table::Outbox, RowState::Dead) => (OUTBOX_SUMMARY, "CAST(0 AS SIGNED)", OUTBOX_DEAD),
@@ -114,7 +115,7 @@ pub(super) fn list_sql(table: Table, filter: &RowFilter) -> Option<String> {
         (Table::Inbox, RowState::Dead) => (INBOX_SUMMARY, "CAST(0 AS SIGNED)", INBOX_DEAD),
         (Table::Inbox, RowState::Settled) => (INBOX_SUMMARY, "processed_at", INBOX_SETTLED),
     };
-    let sql = format!("{columns}{from}").replace("{rank}", rank);
+    let sql = format!("{columns}{from}").replace("{place}", place);
     let sql = if from == INBOX_SETTLED {
         let part = |body: &str| sql.replace("{body}", body);
         let order = "ORDER BY processed_at DESC, seq DESC LIMIT {limit}";
@@ -168,7 +169,7 @@ async fn list(
 ) -> Result<Vec<RowSummary>, StorageError> {
     let Some(sql) = list_sql(table, filter) else { return Ok(Vec::new()) };
     let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(conn).await?;
-    rows.iter().map(|row| operator_rows::summary(row, table)).collect()
+    rows.iter().map(|row| row_reading::summary(&Reader::new(row, table.name()), table)).collect()
 }
 
 async fn detail(
@@ -182,7 +183,7 @@ async fn detail(
         Table::Inbox => sqlx::query(INBOX_ROW).bind(id_bytes(id)).bind(subscription),
     };
     let row = query.fetch_optional(conn).await?;
-    row.as_ref().map(|row| operator_rows::detail(row, table)).transpose()
+    row.as_ref().map(|row| row_reading::detail(&Reader::new(row, table.name()), table)).transpose()
 }
 
 fn lease(row: &MySqlRow) -> Result<LeaseStatus, StorageError> {

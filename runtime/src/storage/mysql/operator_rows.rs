@@ -1,19 +1,21 @@
 //! The columns of rows as operators see them, and their way into values.
 
-use sqlx::mysql::MySqlRow;
+use std::time::SystemTime;
 
 use super::row::Reader;
-use crate::storage::{RowCursor, RowDetail, RowSummary, StorageError, Table};
+use crate::envelope::EventId;
+use crate::storage::StorageError;
+use crate::storage::row_reading::Columns;
 
-/// The columns that [`summary`] reads of an outbox row; `{rank}` is what its list is ordered by between the lane and `seq`.
+/// The columns that a list shows of an outbox row; `{place}` is what its list is ordered by between the lane and `seq`.
 pub(super) const OUTBOX_SUMMARY: &str = "SELECT seq, id, lane AS owner, event_type, event_version, session_id, status, \
     attempts, created_at AS written_at, processed_at, coalesce(next_attempt_at, deliver_at) AS due_at, \
-    left(last_error, 2000) AS error, {rank} AS place";
+    left(last_error, 2000) AS error, {place} AS place";
 
 /// The same of an inbox row.
 pub(super) const INBOX_SUMMARY: &str = "SELECT seq, id, subscription AS owner, event_type, event_version, session_id, \
     status, attempts, received_at AS written_at, processed_at, next_attempt_at AS due_at, \
-    left(last_error, 2000) AS error, {rank} AS place";
+    left(last_error, 2000) AS error, {place} AS place";
 
 /// An outbox row in full.
 pub(super) const OUTBOX_ROW: &str = "SELECT seq, id, lane AS owner, event_type, event_version, session_id, status, \
@@ -28,38 +30,24 @@ pub(super) const INBOX_ROW: &str = "SELECT seq, id, subscription AS owner, event
     CAST(0 AS SIGNED) AS place, message_id, topic, correlation_id, causation_id, headers, created_at AS published_at, \
     expires_at, coalesce(CAST(event_data AS BINARY), raw) AS data FROM inbox WHERE id = ? AND subscription = ?";
 
-pub(super) fn summary(row: &MySqlRow, table: Table) -> Result<RowSummary, StorageError> {
-    let row = Reader::new(row, table.name());
-    let (owner, seq): (String, i64) = (row.get("owner")?, row.get("seq")?);
-    Ok(RowSummary {
-        cursor: RowCursor { owner: owner.clone(), rank: row.get("place")?, seq },
-        seq,
-        id: row.id()?,
-        owner,
-        event: row.get("event_type")?,
-        version: row.number("event_version")?,
-        session_id: row.get("session_id")?,
-        state: row.get("status")?,
-        attempts: row.number("attempts")?,
-        written_at: row.time("written_at")?,
-        settled_at: row.time_if_any("processed_at")?,
-        due_at: row.time_if_any("due_at")?,
-        error: row.get("error")?,
-    })
-}
+impl Columns for Reader<'_> {
+    fn number(&self, column: &'static str) -> Result<i64, StorageError> {
+        self.get(column)
+    }
 
-pub(super) fn detail(row: &MySqlRow, table: Table) -> Result<RowDetail, StorageError> {
-    let summary = summary(row, table)?;
-    let row = Reader::new(row, table.name());
-    Ok(RowDetail {
-        summary,
-        message_id: row.get("message_id")?,
-        topic: row.get("topic")?,
-        correlation_id: row.get("correlation_id")?,
-        causation_id: row.get("causation_id")?,
-        headers: row.get("headers")?,
-        published_at: row.time_if_any("published_at")?,
-        expires_at: row.time_if_any("expires_at")?,
-        data: row.get("data")?,
-    })
+    fn text(&self, column: &'static str) -> Result<Option<String>, StorageError> {
+        self.get(column)
+    }
+
+    fn bytes(&self, column: &'static str) -> Result<Option<Vec<u8>>, StorageError> {
+        self.get(column)
+    }
+
+    fn time(&self, column: &'static str) -> Result<Option<SystemTime>, StorageError> {
+        self.time_if_any(column)
+    }
+
+    fn id(&self) -> Result<EventId, StorageError> {
+        Self::id(self)
+    }
 }

@@ -6,6 +6,7 @@ use sqlx::{AssertSqlSafe, MySqlConnection};
 
 use super::operator_rows;
 use super::row::{Reader, literal, to_millis};
+use crate::storage::row_reading;
 use crate::storage::{RelatedRow, StorageError, Table};
 
 /// Rows are taken along an index first, and then looked at. What is taken is copied, so no body is among it.
@@ -73,7 +74,7 @@ pub(super) fn sql(
         Table::Outbox => (operator_rows::OUTBOX_SUMMARY, &OUTBOX),
         Table::Inbox => (operator_rows::INBOX_SUMMARY, &INBOX),
     };
-    let columns = columns.replace("{rank}", "CAST(0 AS SIGNED)");
+    let columns = columns.replace("{place}", "CAST(0 AS SIGNED)");
     let filled = |part: &&str| {
         // The literal is hexadecimal: nothing in it can be taken for a place.
         format!("{columns}, causation_id{part}")
@@ -97,7 +98,10 @@ pub(super) async fn read(
     for sql in sql(table, correlation_id, since, until, at_most) {
         for row in &sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut *conn).await? {
             let causation_id = Reader::new(row, table.name()).get("causation_id")?;
-            related.push(RelatedRow { summary: operator_rows::summary(row, table)?, causation_id });
+            related.push(RelatedRow {
+                summary: row_reading::summary(&Reader::new(row, table.name()), table)?,
+                causation_id,
+            });
         }
     }
     Ok(related)

@@ -7,7 +7,8 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 
 use super::pool::{execute, fetch_all, query};
-use super::row::{Reader, dead_row, millis, to_duration};
+use super::row::{Reader, millis, to_duration};
+use crate::storage::row_reading;
 use crate::storage::{
     DeadRow, DeadRowFilter, InboxCounts, OutboxCounts, Retention, StateCounts, StorageError, Table,
 };
@@ -32,11 +33,11 @@ pub(super) const COUNT_OUTBOX: &str = concat!(
     millis!(
         now!(),
         " - (SELECT created_at FROM outbox AS oldest WHERE oldest.lane = owner AND oldest.seq = first ",
-        "AND status = 'pending' AND deliver_at IS NULL)"
+        "AND status = 'pending' AND deliver_at IS NULL AND isfinite(created_at))"
     ),
     " AS waited FROM (SELECT lane AS owner, count(*) AS pending, min(seq) AS first FROM outbox ",
     "WHERE status = 'pending' AND deliver_at IS NULL GROUP BY lane) AS never_delayed ",
-    "UNION ALL SELECT lane, count(*), 0, CASE WHEN min(deliver_at) <= ",
+    "UNION ALL SELECT lane, count(*), 0, CASE WHEN min(deliver_at) > '-infinity' AND min(deliver_at) <= ",
     now!(),
     " THEN ",
     millis!(now!(), " - min(deliver_at)"),
@@ -46,7 +47,10 @@ pub(super) const COUNT_OUTBOX: &str = concat!(
 
 pub(super) const COUNT_INBOX: &str = concat!(
     "SELECT owner, pending, 0::bigint AS dead, ",
-    millis!(now!(), " - (SELECT received_at FROM inbox AS oldest WHERE oldest.seq + 0 = first)"),
+    millis!(
+        now!(),
+        " - (SELECT received_at FROM inbox AS oldest WHERE oldest.seq + 0 = first AND isfinite(received_at))"
+    ),
     " AS waited FROM (SELECT subscription AS owner, count(*) AS pending, min(seq) AS first FROM inbox ",
     "WHERE status = 'pending' GROUP BY subscription) AS waiting ",
     "UNION ALL SELECT subscription, 0, count(*), NULL FROM inbox WHERE status = 'dead' GROUP BY subscription"
@@ -56,18 +60,16 @@ const COUNT_OWED: &str =
     "SELECT subscription, count(*) AS owed FROM distributed_events_owed GROUP BY subscription";
 
 pub(super) const DEAD_OUTBOX: &str = concat!(
-    "SELECT seq, id, lane AS owner, event_type, session_id, attempts, last_error, ",
+    "SELECT seq, id, lane AS owner, event_type, session_id, attempts, last_error AS error, ",
     "convert_to(event_data, 'UTF8') AS data, ",
-    millis!("created_at"),
-    " AS written_at FROM outbox WHERE status = 'dead' AND seq > $1 ",
+    "created_at AS written_at FROM outbox WHERE status = 'dead' AND seq > $1 ",
     "AND ($2::text IS NULL OR lane = $2) AND ($3::text IS NULL OR event_type = $3) ORDER BY seq LIMIT $4"
 );
 
 pub(super) const DEAD_INBOX: &str = concat!(
-    "SELECT seq, id, subscription AS owner, event_type, session_id, attempts, last_error, ",
+    "SELECT seq, id, subscription AS owner, event_type, session_id, attempts, last_error AS error, ",
     "coalesce(convert_to(event_data, 'UTF8'), raw) AS data, ",
-    millis!("received_at"),
-    " AS written_at FROM inbox WHERE status = 'dead' AND seq > $1 ",
+    "received_at AS written_at FROM inbox WHERE status = 'dead' AND seq > $1 ",
     "AND ($2::text IS NULL OR subscription = $2) AND ($3::text IS NULL OR event_type = $3) ORDER BY seq LIMIT $4"
 );
 
@@ -187,7 +189,11 @@ pub(super) async fn dead_rows(
         .bind(filter.owner.as_deref())
         .bind(filter.event.as_deref())
         .bind(i64::from(filter.limit));
-    fetch_all(conn, query).await?.iter().map(|row| dead_row(row, name)).collect()
+    fetch_all(conn, query)
+        .await?
+        .iter()
+        .map(|row| row_reading::dead_row(&Reader::new(row, name), table))
+        .collect()
 }
 
 pub(super) async fn requeue(

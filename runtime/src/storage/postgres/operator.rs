@@ -11,7 +11,8 @@ use super::pool::{execute, fetch_all, named};
 use super::row::{Reader, from_millis, to_duration, to_millis};
 use super::{migrate, operator_rows, related};
 use crate::envelope::EventId;
-use crate::storage::operator::{LAST_NAME, LATEST, start_of};
+use crate::storage::operator::{LAST_NAME, start_of};
+use crate::storage::row_reading;
 use crate::storage::{
     Instance, InstanceStatus, LeaseStatus, OperatorStorage, RelatedRow, RowDetail, RowFilter, RowState,
     RowSummary, StorageError, Table, Throughput,
@@ -36,12 +37,12 @@ macro_rules! filters {
             $time,
             " >= ",
             instant!("$5::bigint"),
-            " AND ",
+            " AND ($6::bigint IS NULL OR ",
             $time,
             " < ",
             instant!("$6::bigint"),
             // Every statement has all arguments.
-            " AND $7::text IS NOT NULL AND $8::bigint IS NOT NULL AND $9::bigint IS NOT NULL AND $11::text IS NOT NULL "
+            ") AND $7::text IS NOT NULL AND $8::bigint IS NOT NULL AND $9::bigint IS NOT NULL AND $11::text IS NOT NULL "
         )
     };
 }
@@ -55,10 +56,11 @@ pub(super) const OUTBOX_PENDING: &str = concat!(
 );
 
 pub(super) const OUTBOX_DELAYED: &str = concat!(
-    operator_rows::outbox_summary!(millis!("deliver_at")),
+    operator_rows::outbox_summary!(operator_rows::place!("deliver_at")),
     " FROM outbox WHERE status = 'pending' AND deliver_at IS NOT NULL AND (lane, deliver_at, seq) > ($7, ",
+    "CASE WHEN $8 = 9223372036854775807 THEN 'infinity' ELSE ",
     instant!("$8::bigint"),
-    ", $9) AND lane <= coalesce($1, $11)",
+    " END, $9) AND lane <= coalesce($1, $11)",
     filters!("lane", "created_at"),
     "ORDER BY lane, deliver_at, seq LIMIT $10"
 );
@@ -71,7 +73,7 @@ pub(super) const OUTBOX_DEAD: &str = concat!(
 );
 
 pub(super) const OUTBOX_SETTLED: &str = concat!(
-    operator_rows::outbox_summary!(millis!("processed_at")),
+    operator_rows::outbox_summary!(operator_rows::place!("processed_at")),
     " FROM outbox WHERE status = 'sent' AND processed_at <= ",
     instant!("$8::bigint"),
     " AND (processed_at < ",
@@ -97,7 +99,7 @@ pub(super) const INBOX_DEAD: &str = concat!(
 );
 
 pub(super) const INBOX_SETTLED: &str = concat!(
-    operator_rows::inbox_summary!(millis!("processed_at")),
+    operator_rows::inbox_summary!(operator_rows::place!("processed_at")),
     " FROM inbox WHERE status = 'processed' AND processed_at <= ",
     instant!("$8::bigint"),
     " AND (processed_at < ",
@@ -149,7 +151,7 @@ pub(super) const OUTBOX_THROUGHPUT: &str = concat!(
     millis!("avg(lag)"),
     " AS mean_lag, ",
     millis!("max(lag)"),
-    " AS longest_lag FROM (SELECT processed_at - greatest(created_at, deliver_at) AS lag FROM outbox ",
+    " AS longest_lag FROM (SELECT CASE WHEN isfinite(greatest(created_at, deliver_at)) THEN processed_at - greatest(created_at, deliver_at) END AS lag FROM outbox ",
     "WHERE status = 'sent' AND processed_at >= ",
     instant!("$1::bigint"),
     " AND processed_at < ",
@@ -169,7 +171,7 @@ pub(super) const INBOX_THROUGHPUT: &str = concat!(
     millis!("avg(lag)"),
     " AS mean_lag, ",
     millis!("max(lag)"),
-    " AS longest_lag FROM (SELECT processed_at - received_at AS lag FROM inbox ",
+    " AS longest_lag FROM (SELECT CASE WHEN isfinite(received_at) THEN processed_at - received_at END AS lag FROM inbox ",
     "WHERE status = 'processed' AND processed_at >= ",
     instant!("$1::bigint"),
     " AND processed_at < ",
@@ -224,13 +226,17 @@ async fn list(
         .bind(filter.session.clone())
         .bind(filter.error.clone())
         .bind(to_millis(filter.since))
-        .bind(filter.until.map_or(LATEST, to_millis))
+        .bind(filter.until.map(to_millis))
         .bind(start.owner)
         .bind(start.rank)
         .bind(start.seq)
         .bind(i64::from(filter.limit))
         .bind(LAST_NAME);
-    fetch_all(conn, query).await?.iter().map(|row| operator_rows::summary(row, table)).collect()
+    fetch_all(conn, query)
+        .await?
+        .iter()
+        .map(|row| row_reading::summary(&Reader::new(row, table.name()), table))
+        .collect()
 }
 
 async fn detail(
@@ -244,7 +250,11 @@ async fn detail(
         Table::Inbox => INBOX_ROW,
     };
     let query = asked(sql).bind(id.as_uuid()).bind(subscription);
-    fetch_all(conn, query).await?.first().map(|row| operator_rows::detail(row, table)).transpose()
+    fetch_all(conn, query)
+        .await?
+        .first()
+        .map(|row| row_reading::detail(&Reader::new(row, table.name()), table))
+        .transpose()
 }
 
 fn lease(row: &PgRow) -> Result<LeaseStatus, StorageError> {

@@ -1,116 +1,84 @@
 //! The columns of rows as operators see them, and their way into values.
 
-use sqlx::postgres::PgRow;
+use std::time::SystemTime;
 
 use super::row::Reader;
-use crate::storage::{RowCursor, RowDetail, RowSummary, StorageError, Table};
+use crate::envelope::EventId;
+use crate::storage::StorageError;
+use crate::storage::row_reading::Columns;
 
-/// The columns that [`summary`] reads of an outbox row; `rank` is what its list is ordered by between the lane and `seq`.
+/// The milliseconds of what a list is ordered by; something else may have written a time that has none.
+macro_rules! place {
+    ($time:literal) => {
+        concat!("CASE WHEN isfinite(", $time, ") THEN ", millis!($time), " ELSE 9223372036854775807 END")
+    };
+}
+
+/// The columns that a list shows of an outbox row; `place` is what its list is ordered by between the lane and `seq`.
 macro_rules! outbox_summary {
-    ($rank:expr) => {
+    ($place:expr) => {
         concat!(
             "SELECT seq, id, lane AS owner, event_type, event_version, session_id, status, attempts, ",
-            millis!("created_at"),
-            " AS written_at, ",
-            millis!("processed_at"),
-            " AS processed_at, ",
-            millis!("coalesce(next_attempt_at, deliver_at)"),
-            " AS due_at, left(last_error, 2000) AS error, (",
-            $rank,
-            ")::bigint AS rank"
+            "created_at AS written_at, processed_at, coalesce(next_attempt_at, deliver_at) AS due_at, ",
+            "left(last_error, 2000) AS error, (",
+            $place,
+            ")::bigint AS place"
         )
     };
 }
 
 /// The same of an inbox row.
 macro_rules! inbox_summary {
-    ($rank:expr) => {
+    ($place:expr) => {
         concat!(
             "SELECT seq, id, subscription AS owner, event_type, event_version, session_id, status, attempts, ",
-            millis!("received_at"),
-            " AS written_at, ",
-            millis!("processed_at"),
-            " AS processed_at, ",
-            millis!("next_attempt_at"),
-            " AS due_at, left(last_error, 2000) AS error, (",
-            $rank,
-            ")::bigint AS rank"
+            "received_at AS written_at, processed_at, next_attempt_at AS due_at, left(last_error, 2000) AS error, (",
+            $place,
+            ")::bigint AS place"
         )
     };
 }
 
-/// The columns that [`detail`] reads of an outbox row.
+/// The columns that are known of an outbox row.
 macro_rules! outbox_detail {
     () => {
-        concat!(
-            "SELECT seq, id, lane AS owner, event_type, event_version, session_id, status, attempts, ",
-            millis!("created_at"),
-            " AS written_at, ",
-            millis!("processed_at"),
-            " AS processed_at, ",
-            millis!("coalesce(next_attempt_at, deliver_at)"),
-            " AS due_at, last_error AS error, 0::bigint AS rank, NULL::text AS message_id, topic, correlation_id, ",
-            "causation_id, headers, NULL::bigint AS published_at, ",
-            millis!("expires_at"),
-            " AS expires_at, convert_to(event_data, 'UTF8') AS data"
-        )
+        "SELECT seq, id, lane AS owner, event_type, event_version, session_id, status, attempts, \
+         created_at AS written_at, processed_at, coalesce(next_attempt_at, deliver_at) AS due_at, last_error AS error, \
+         0::bigint AS place, NULL::text AS message_id, topic, correlation_id, causation_id, headers, \
+         NULL::timestamptz AS published_at, expires_at, convert_to(event_data, 'UTF8') AS data"
     };
 }
 
 /// The same of an inbox row.
 macro_rules! inbox_detail {
     () => {
-        concat!(
-            "SELECT seq, id, subscription AS owner, event_type, event_version, session_id, status, attempts, ",
-            millis!("received_at"),
-            " AS written_at, ",
-            millis!("processed_at"),
-            " AS processed_at, ",
-            millis!("next_attempt_at"),
-            " AS due_at, last_error AS error, 0::bigint AS rank, message_id, topic, correlation_id, causation_id, ",
-            "headers, ",
-            millis!("created_at"),
-            " AS published_at, ",
-            millis!("expires_at"),
-            " AS expires_at, coalesce(convert_to(event_data, 'UTF8'), raw) AS data"
-        )
+        "SELECT seq, id, subscription AS owner, event_type, event_version, session_id, status, attempts, \
+         received_at AS written_at, processed_at, next_attempt_at AS due_at, last_error AS error, \
+         0::bigint AS place, message_id, topic, correlation_id, causation_id, headers, created_at AS published_at, \
+         expires_at, coalesce(convert_to(event_data, 'UTF8'), raw) AS data"
     };
 }
 
-pub(super) use {inbox_detail, inbox_summary, outbox_detail, outbox_summary};
+pub(super) use {inbox_detail, inbox_summary, outbox_detail, outbox_summary, place};
 
-pub(super) fn summary(row: &PgRow, table: Table) -> Result<RowSummary, StorageError> {
-    let row = Reader::new(row, table.name());
-    let (owner, seq): (String, i64) = (row.get("owner")?, row.get("seq")?);
-    Ok(RowSummary {
-        cursor: RowCursor { owner: owner.clone(), rank: row.get("rank")?, seq },
-        seq,
-        id: row.id()?,
-        owner,
-        event: row.get("event_type")?,
-        version: row.number("event_version")?,
-        session_id: row.get("session_id")?,
-        state: row.get("status")?,
-        attempts: row.number("attempts")?,
-        written_at: row.time("written_at")?,
-        settled_at: row.time_if_any("processed_at")?,
-        due_at: row.time_if_any("due_at")?,
-        error: row.get("error")?,
-    })
-}
+impl Columns for Reader<'_> {
+    fn number(&self, column: &'static str) -> Result<i64, StorageError> {
+        self.get(column)
+    }
 
-pub(super) fn detail(row: &PgRow, table: Table) -> Result<RowDetail, StorageError> {
-    let summary = summary(row, table)?;
-    let row = Reader::new(row, table.name());
-    Ok(RowDetail {
-        summary,
-        message_id: row.get("message_id")?,
-        topic: row.get("topic")?,
-        correlation_id: row.get("correlation_id")?,
-        causation_id: row.get("causation_id")?,
-        headers: row.get("headers")?,
-        published_at: row.time_if_any("published_at")?,
-        expires_at: row.time_if_any("expires_at")?,
-        data: row.get("data")?,
-    })
+    fn text(&self, column: &'static str) -> Result<Option<String>, StorageError> {
+        self.get(column)
+    }
+
+    fn bytes(&self, column: &'static str) -> Result<Option<Vec<u8>>, StorageError> {
+        self.get(column)
+    }
+
+    fn time(&self, column: &'static str) -> Result<Option<SystemTime>, StorageError> {
+        self.instant_if_any(column)
+    }
+
+    fn id(&self) -> Result<EventId, StorageError> {
+        Self::id(self)
+    }
 }

@@ -249,7 +249,7 @@ async fn leases_are_found_by_name() {
 
 #[tokio::test]
 async fn operators_lists_are_ranges_of_indexes() {
-    let open = "NULL, NULL, NULL, NULL, 0, 70368744177664, '', -70368744177664, -1, 100, chr(1114111)";
+    let open = "NULL, NULL, NULL, NULL, 0, NULL, '', -70368744177664, -1, 100, chr(1114111)";
     let last_hour = "'default', 'e', 's', 'x', (extract(epoch FROM now() - interval '1 hour') * 1000)::bigint, \
         70368744177664, '', 70368744177664, 9223372036854775807, 100, chr(1114111)";
     for (sql, index) in [

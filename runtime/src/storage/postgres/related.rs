@@ -7,6 +7,7 @@ use sqlx::PgConnection;
 use super::operator_rows;
 use super::pool::fetch_all;
 use super::row::{Reader, to_millis};
+use crate::storage::row_reading;
 use crate::storage::{RelatedRow, StorageError, Table};
 
 /// Rows are taken along an index first, and then looked at. Every statement has all arguments.
@@ -79,7 +80,10 @@ pub(super) async fn read(
             .bind(i64::from(at_most));
         for row in &fetch_all(conn, query).await? {
             let causation_id = Reader::new(row, table.name()).get("causation_id")?;
-            related.push(RelatedRow { summary: operator_rows::summary(row, table)?, causation_id });
+            related.push(RelatedRow {
+                summary: row_reading::summary(&Reader::new(row, table.name()), table)?,
+                causation_id,
+            });
         }
     }
     Ok(related)

@@ -7,7 +7,7 @@ use sqlx::postgres::{PgRow, PgValueFormat, PgValueRef};
 use sqlx::{Decode, Postgres, Row, Type};
 
 use crate::envelope::{Envelope, EventId, Headers};
-use crate::storage::{Body, DeadRow, Fence, InboxRow, IncomingEvent, OutboxRow, StorageError};
+use crate::storage::{Body, Fence, InboxRow, IncomingEvent, OutboxRow, StorageError};
 
 /// The columns that [`outbox_row`] reads, in this order. Times as they are: as numbers the server would take longer for them
 /// than for everything else of a row.
@@ -124,20 +124,18 @@ impl<'r> Reader<'r> {
         u8::try_from(self.get::<i64>(column)?).map_err(|error| self.corrupt(&error))
     }
 
-    pub(super) fn number(&self, column: &'static str) -> Result<u32, StorageError> {
-        u32::try_from(self.get::<i64>(column)?).map_err(|error| self.corrupt(&error))
-    }
-
     pub(super) fn id(&self) -> Result<EventId, StorageError> {
         self.get("id").map(EventId::from_uuid)
     }
 
-    pub(super) fn time(&self, column: &'static str) -> Result<SystemTime, StorageError> {
-        self.get(column).map(from_millis)
-    }
-
     pub(super) fn time_if_any(&self, column: &'static str) -> Result<Option<SystemTime>, StorageError> {
         Ok(self.get::<Option<i64>>(column)?.map(from_millis))
+    }
+
+    /// A time as the table has it; one that is infinite is as late, or as early, as times can be told.
+    pub(super) fn instant_if_any(&self, column: &'static str) -> Result<Option<SystemTime>, StorageError> {
+        let time = self.row.try_get_unchecked::<Option<Time>, _>(column);
+        Ok(time.map_err(|error| self.corrupt(&error))?.map(|time| time.0))
     }
 
     fn corrupt(&self, reason: &dyn std::fmt::Display) -> StorageError {
@@ -256,18 +254,6 @@ fn whole_inbox_row(row: &PgRow) -> Result<InboxRow, StorageError> {
         expired: event.expires_at.is_some_and(|time| time <= now),
         age: event.created_at.map(|time| now.duration_since(time).unwrap_or_default()),
         ..InboxRow::new(seq, event, received_at)
-    })
-}
-
-pub(super) fn dead_row(row: &PgRow, table: &'static str) -> Result<DeadRow, StorageError> {
-    let row = Reader::new(row, table);
-    Ok(DeadRow {
-        session_id: row.get("session_id")?,
-        attempts: row.number("attempts")?,
-        reason: row.get::<Option<String>>("last_error")?.unwrap_or_default(),
-        data: row.get::<Option<Vec<u8>>>("data")?.unwrap_or_default(),
-        created_at: row.time("written_at")?,
-        ..DeadRow::new(row.get("seq")?, row.id()?, row.get("owner")?, row.get("event_type")?)
     })
 }
 

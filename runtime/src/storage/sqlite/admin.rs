@@ -6,7 +6,8 @@ use std::time::Duration;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
-use super::row::{Reader, dead_row, json_numbers, millis, to_duration};
+use super::row::{Reader, json_numbers, millis, to_duration};
+use crate::storage::row_reading;
 use crate::storage::{
     DeadRow, DeadRowFilter, InboxCounts, OutboxCounts, Retention, StateCounts, StorageError, Table,
 };
@@ -56,13 +57,13 @@ pub(super) const COUNT_INBOX: &str = concat!(
 const COUNT_OWED: &str =
     "SELECT subscription, count(*) AS owed FROM distributed_events_owed GROUP BY subscription";
 
-pub(super) const DEAD_OUTBOX: &str = "SELECT seq, id, lane AS owner, event_type, session_id, attempts, last_error, \
-    CAST(event_data AS BLOB) AS data, \
+pub(super) const DEAD_OUTBOX: &str = "SELECT seq, id, lane AS owner, event_type, session_id, attempts, \
+    last_error AS error, CAST(event_data AS BLOB) AS data, \
     created_at AS written_at FROM outbox INDEXED BY outbox_dead WHERE status = 'dead' AND seq > ?1 \
     AND (?2 IS NULL OR lane = ?2) AND (?3 IS NULL OR event_type = ?3) ORDER BY seq LIMIT ?4";
 
-pub(super) const DEAD_INBOX: &str = "SELECT seq, id, subscription AS owner, event_type, session_id, attempts, last_error, \
-    coalesce(CAST(event_data AS BLOB), raw) AS data, received_at AS written_at FROM inbox INDEXED BY inbox_dead \
+pub(super) const DEAD_INBOX: &str = "SELECT seq, id, subscription AS owner, event_type, session_id, attempts, \
+    last_error AS error, coalesce(CAST(event_data AS BLOB), raw) AS data, received_at AS written_at FROM inbox INDEXED BY inbox_dead \
     WHERE status = 'dead' AND seq > ?1 AND (?2 IS NULL OR subscription = ?2) AND (?3 IS NULL OR event_type = ?3) \
     ORDER BY seq LIMIT ?4";
 
@@ -144,7 +145,8 @@ fn counts(rows: &[SqliteRow], table: &'static str) -> Result<BTreeMap<String, St
     let mut counts: BTreeMap<String, StateCounts> = BTreeMap::new();
     for row in rows {
         let row = Reader::new(row, table);
-        let entry = counts.entry(row.get("owner")?).or_default();
+        let owner = row.get("owner").unwrap_or_else(|_| "(can't be read)".to_owned());
+        let entry = counts.entry(owner).or_default();
         entry.pending += unsigned(row.get("pending")?);
         entry.dead += unsigned(row.get("dead")?);
         entry.oldest_pending = entry.oldest_pending.max(row.get::<Option<i64>>("waited")?.map(to_duration));
@@ -172,7 +174,7 @@ pub(super) async fn dead_rows(
         .bind(i64::from(filter.limit))
         .fetch_all(conn)
         .await?;
-    rows.iter().map(|row| dead_row(row, name)).collect()
+    rows.iter().map(|row| row_reading::dead_row(&Reader::new(row, name), table)).collect()
 }
 
 pub(super) async fn requeue(

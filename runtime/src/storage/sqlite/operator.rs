@@ -11,7 +11,8 @@ use super::pool::named;
 use super::row::{Reader, from_millis, json_numbers, to_duration, to_millis};
 use super::{migrate, operator_rows, related};
 use crate::envelope::EventId;
-use crate::storage::operator::{LAST_NAME, LATEST, start_of};
+use crate::storage::operator::{LAST_NAME, start_of};
+use crate::storage::row_reading;
 use crate::storage::{
     Instance, InstanceStatus, LeaseStatus, OperatorStorage, RelatedRow, RowDetail, RowFilter, RowState,
     RowSummary, StorageError, Table, Throughput,
@@ -26,9 +27,9 @@ macro_rules! filters {
             " = ?1) AND (?2 IS NULL OR event_type = ?2) AND (?3 IS NULL OR session_id = ?3) ",
             "AND (?4 IS NULL OR instr(last_error, ?4) > 0) AND ",
             $time,
-            " >= ?5 AND ",
+            " >= ?5 AND (?6 IS NULL OR ",
             $time,
-            " < ?6 "
+            " < ?6) "
         )
     };
 }
@@ -95,8 +96,9 @@ pub(super) const INBOX_ROW: &str = concat!(
     " FROM inbox INDEXED BY inbox_id WHERE subscription = ?2 AND id = ?1"
 );
 
+/// Bytes come after every text, and can't be a subscription's name.
 pub(super) const NEXT_SUBSCRIPTION: &str = "SELECT subscription FROM inbox INDEXED BY inbox_id \
-    WHERE subscription > ?1 ORDER BY subscription LIMIT 1";
+    WHERE subscription > CAST(?1 AS TEXT) AND subscription < x'' ORDER BY subscription LIMIT 1";
 
 const LEASES: &str = concat!(
     "SELECT name, owner, epoch, iif(owner IS NOT NULL AND until > ",
@@ -167,7 +169,7 @@ async fn list(
         .bind(filter.session.as_deref())
         .bind(filter.error.as_deref())
         .bind(to_millis(filter.since))
-        .bind(filter.until.map_or(LATEST, to_millis))
+        .bind(filter.until.map(to_millis))
         .bind(start.owner)
         .bind(start.rank)
         .bind(start.seq)
@@ -175,7 +177,7 @@ async fn list(
         .bind(LAST_NAME)
         .fetch_all(conn)
         .await?;
-    rows.iter().map(|row| operator_rows::summary(row, table)).collect()
+    rows.iter().map(|row| row_reading::summary(&Reader::new(row, table.name()), table)).collect()
 }
 
 async fn detail(
@@ -189,7 +191,7 @@ async fn detail(
         Table::Inbox => INBOX_ROW,
     };
     let row = super::query(sql).bind(id_bytes(id)).bind(subscription).fetch_optional(conn).await?;
-    row.as_ref().map(|row| operator_rows::detail(row, table)).transpose()
+    row.as_ref().map(|row| row_reading::detail(&Reader::new(row, table.name()), table)).transpose()
 }
 
 fn lease(row: &SqliteRow) -> Result<LeaseStatus, StorageError> {
@@ -276,8 +278,17 @@ impl OperatorStorage for Sqlite {
         conn: &mut SqliteConnection,
         after: &str,
     ) -> Result<Option<String>, StorageError> {
-        let found = sqlx::query_scalar(NEXT_SUBSCRIPTION).bind(after).fetch_optional(&mut *conn).await;
-        named(conn, found.map_err(StorageError::from)).await
+        let mut after = after.as_bytes().to_vec();
+        loop {
+            let next = sqlx::query_scalar::<_, Vec<u8>>(NEXT_SUBSCRIPTION).bind(after);
+            let found = next.fetch_optional(&mut *conn).await;
+            let Some(found) = named(conn, found.map_err(StorageError::from)).await? else { return Ok(None) };
+            match String::from_utf8(found) {
+                Ok(name) => return Ok(Some(name)),
+                // Nor can a text that is none.
+                Err(error) => after = error.into_bytes(),
+            }
+        }
     }
 
     async fn lease_statuses(conn: &mut SqliteConnection) -> Result<Vec<LeaseStatus>, StorageError> {

@@ -197,7 +197,7 @@ async fn what_operators_ask_beside_lists_is_found_by_key_or_by_time() {
     assert_steps(operator::RESEND_BETWEEN, &[sent]).await;
     assert_steps(operator::OUTBOX_ROW, &["SEARCH outbox USING INDEX outbox_id (id=?)"]).await;
     assert_steps(operator::INBOX_ROW, &["SEARCH inbox USING INDEX inbox_id (subscription=? AND id=?)"]).await;
-    let next = "SEARCH inbox USING COVERING INDEX inbox_id (subscription>?)";
+    let next = "SEARCH inbox USING COVERING INDEX inbox_id (subscription>? AND subscription<?)";
     assert_ordered(operator::NEXT_SUBSCRIPTION, &[next]).await;
     assert_steps(operator::REPLAY, &["SEARCH inbox USING INTEGER PRIMARY KEY (rowid=?)"]).await;
 }

@@ -6,6 +6,7 @@ use sqlx::SqliteConnection;
 
 use super::operator_rows;
 use super::row::{Reader, to_millis};
+use crate::storage::row_reading;
 use crate::storage::{RelatedRow, StorageError, Table};
 
 /// Rows are taken along an index first, and then looked at.
@@ -78,7 +79,10 @@ pub(super) async fn read(
             .bind(i64::from(at_most));
         for row in &query.fetch_all(&mut *conn).await? {
             let causation_id = Reader::new(row, table.name()).get("causation_id")?;
-            related.push(RelatedRow { summary: operator_rows::summary(row, table)?, causation_id });
+            related.push(RelatedRow {
+                summary: row_reading::summary(&Reader::new(row, table.name()), table)?,
+                causation_id,
+            });
         }
     }
     Ok(related)

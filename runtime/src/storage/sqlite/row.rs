@@ -7,7 +7,7 @@ use sqlx::{Decode, Row, Sqlite, Type};
 use uuid::Uuid;
 
 use crate::envelope::{Envelope, EventId, Headers};
-use crate::storage::{Body, DeadRow, Fence, InboxRow, IncomingEvent, OutboxRow, StorageError};
+use crate::storage::{Body, Fence, InboxRow, IncomingEvent, OutboxRow, StorageError};
 
 /// The columns that [`outbox_row`] reads.
 macro_rules! outbox_columns {
@@ -137,7 +137,7 @@ impl<'r> Reader<'r> {
         Ok(self.get::<Option<i64>>(column)?.map(from_millis))
     }
 
-    fn corrupt(&self, reason: &dyn std::fmt::Display) -> StorageError {
+    pub(super) fn corrupt(&self, reason: &dyn std::fmt::Display) -> StorageError {
         StorageError::Corrupt { table: self.table, reason: reason.to_string() }
     }
 }
@@ -209,18 +209,6 @@ fn whole_inbox_row(row: &SqliteRow) -> Result<InboxRow, StorageError> {
         expired: row.get::<i64>("expired")? != 0,
         age: row.get::<Option<i64>>("age")?.map(to_duration),
         ..InboxRow::new(row.get("seq")?, event, row.time("received_at")?)
-    })
-}
-
-pub(super) fn dead_row(row: &SqliteRow, table: &'static str) -> Result<DeadRow, StorageError> {
-    let row = Reader::new(row, table);
-    Ok(DeadRow {
-        session_id: row.get("session_id")?,
-        attempts: row.number("attempts")?,
-        reason: row.get::<Option<String>>("last_error")?.unwrap_or_default(),
-        data: row.get::<Option<Vec<u8>>>("data")?.unwrap_or_default(),
-        created_at: row.time("written_at")?,
-        ..DeadRow::new(row.get("seq")?, row.id()?, row.get("owner")?, row.get("event_type")?)
     })
 }
 

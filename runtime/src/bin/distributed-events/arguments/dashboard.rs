@@ -24,6 +24,9 @@ pub(crate) struct Dashboard {
     /// Shows no payloads and no headers.
     #[arg(long)]
     pub(crate) hide_payloads: bool,
+    /// Shows no error texts, which may repeat what is in an event, and looks for none.
+    #[arg(long)]
+    pub(crate) hide_errors: bool,
     /// The JSON of a service's own `bus.topology()`, for the picture, instead of what the configuration declares.
     #[arg(long, value_name = "FILE")]
     pub(crate) topology: Option<PathBuf>,

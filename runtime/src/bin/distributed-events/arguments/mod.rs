@@ -48,7 +48,10 @@ pub(crate) struct General {
     /// A configuration file (TOML).
     #[arg(long, global = true, value_name = "FILE", help_heading = "General")]
     pub(crate) config: Option<PathBuf>,
-    /// JSON instead of tables, for scripts.
+    /// One line of JSON instead of text, for scripts.
+    ///
+    /// Every command has it. What it looks like is in the chapter on operating of the documentation ("What --json prints").
+    /// Errors are text in any case, on the standard error.
     #[arg(long, global = true, help_heading = "General")]
     pub(crate) json: bool,
 }

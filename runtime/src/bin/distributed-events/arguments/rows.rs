@@ -51,7 +51,7 @@ pub(crate) struct Selection {
     /// Only rows whose last error has this text in it.
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) error: Option<String>,
-    /// Only rows written (sent, processed) since then: a time (2026-11-28T07:30:00Z), or how long ago (2h).
+    /// Only rows written (sent, processed) since then: a time (2026-11-28T07:30:00Z, 2026-11-28T10:00:00+02:00), or how long ago (2h).
     #[arg(long, value_name = "WHEN")]
     pub(crate) since: Option<When>,
     /// Only rows from before then.
@@ -149,7 +149,7 @@ pub(crate) struct Replay {
     /// Only of this session.
     #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) session: Option<String>,
-    /// Processed since then: a time (2026-11-28T07:30:00Z), or how long ago (2h).
+    /// Processed since then: a time (2026-11-28T07:30:00Z, 2026-11-28T10:00:00+02:00), or how long ago (2h).
     #[arg(long, value_name = "WHEN", required_unless_present = "ids")]
     pub(crate) since: Option<When>,
     /// Processed before then.
@@ -162,7 +162,7 @@ pub(crate) struct Replay {
 
 #[derive(Args, Debug)]
 pub(crate) struct Resend {
-    /// Sent since then: a time (2026-11-28T07:30:00Z), or how long ago (2h).
+    /// Sent since then: a time (2026-11-28T07:30:00Z, 2026-11-28T10:00:00+02:00), or how long ago (2h).
     #[arg(long, value_name = "WHEN")]
     pub(crate) since: When,
     /// Sent before then; now, if not said.

@@ -3,7 +3,7 @@
 use distributed_events::topology::{Topology, TopologyReport};
 use distributed_events::{BusBuilder, Storage};
 
-use crate::config::{Lane, Transport};
+use crate::config::{Access, Identity, Lane, Transport};
 
 #[cfg(any(feature = "service-bus", feature = "service-bus-http"))]
 use distributed_events::TopologyError as TopologyTrouble;
@@ -24,19 +24,25 @@ impl Namespace {
     /// # Errors
     /// With what is wrong with the lane; no secret is repeated.
     pub(super) fn of(lane: &Lane) -> Result<Self, String> {
-        let secret = &lane.connection_string;
-        let text = secret.text()?;
         let certificates = match &lane.root_certificates {
             Some(path) => Some(std::fs::read(path).map_err(|error| {
                 format!("[lanes.{}] root_certificates: {} can't be read: {error}", lane.name, path.display())
             })?),
             None => None,
         };
-        let made = match lane.transport {
-            Transport::Amqp | Transport::WebSockets => amqp(lane, &text, certificates.as_deref()),
-            Transport::Https => https(lane, &text, certificates.as_deref()),
+        let certificates = certificates.as_deref();
+        let (made, at) = match &lane.access {
+            Access::ConnectionString(given) => {
+                let text = given.text()?;
+                let made = match lane.transport {
+                    Transport::Amqp | Transport::WebSockets => amqp(lane, &text, certificates),
+                    Transport::Https => https(lane, &text, certificates),
+                };
+                (made, given.at())
+            }
+            Access::Identity(identity) => (by_identity(lane, identity, certificates), identity.at.as_str()),
         };
-        made.map_err(|problem| format!("{}: {problem}", secret.at()))
+        made.map_err(|problem| format!("{at}: {problem}"))
     }
 
     pub(super) fn identity(&self) -> String {
@@ -81,23 +87,43 @@ impl Namespace {
 
 #[cfg(feature = "service-bus")]
 fn amqp(lane: &Lane, text: &str, certificates: Option<&[u8]>) -> Result<Namespace, String> {
-    let made = || {
-        let mut namespace = distributed_events::ServiceBus::from_connection_string(text)?;
-        if lane.transport == Transport::WebSockets {
-            namespace = namespace.over_web_sockets();
-        }
-        if let Some(certificates) = certificates {
-            namespace = namespace.root_certificates(certificates)?;
-        }
-        if let Some(timeout) = lane.timeout {
-            namespace = namespace.timeout(timeout);
-        }
-        if let Some(endpoint) = &lane.management_endpoint {
-            namespace = namespace.management_endpoint(endpoint)?;
-        }
-        Ok(Namespace::Amqp(namespace))
-    };
-    made().map_err(|error: distributed_events::ServiceBusConfigError| error.to_string())
+    let namespace = distributed_events::ServiceBus::from_connection_string(text);
+    set(namespace.map_err(|error| error.to_string())?, lane, certificates)
+}
+
+#[cfg(feature = "entra")]
+fn by_identity(lane: &Lane, identity: &Identity, certificates: Option<&[u8]>) -> Result<Namespace, String> {
+    let credential = std::sync::Arc::new(super::entra::Entra::of(&identity.credential)?);
+    let namespace = distributed_events::ServiceBus::with_credential(&identity.namespace, credential);
+    set(namespace.map_err(|error| error.to_string())?, lane, certificates)
+}
+
+#[cfg(not(feature = "entra"))]
+fn by_identity(_lane: &Lane, identity: &Identity, _certificates: Option<&[u8]>) -> Result<Namespace, String> {
+    Err(format!("{} is not let in by an identity of Entra ID: {}", identity.namespace, missing("entra")))
+}
+
+/// What a lane says of the way to its namespace.
+#[cfg(feature = "service-bus")]
+fn set(
+    mut namespace: distributed_events::ServiceBus,
+    lane: &Lane,
+    certificates: Option<&[u8]>,
+) -> Result<Namespace, String> {
+    let wrong = |error: distributed_events::ServiceBusConfigError| error.to_string();
+    if lane.transport == Transport::WebSockets {
+        namespace = namespace.over_web_sockets();
+    }
+    if let Some(certificates) = certificates {
+        namespace = namespace.root_certificates(certificates).map_err(wrong)?;
+    }
+    if let Some(timeout) = lane.timeout {
+        namespace = namespace.timeout(timeout);
+    }
+    if let Some(endpoint) = &lane.management_endpoint {
+        namespace = namespace.management_endpoint(endpoint).map_err(wrong)?;
+    }
+    Ok(Namespace::Amqp(namespace))
 }
 
 #[cfg(not(feature = "service-bus"))]
@@ -128,7 +154,7 @@ fn https(_lane: &Lane, _text: &str, _certificates: Option<&[u8]>) -> Result<Name
     Err(missing("service-bus-http"))
 }
 
-#[cfg(not(all(feature = "service-bus", feature = "service-bus-http")))]
+#[cfg(not(all(feature = "entra", feature = "service-bus-http")))]
 fn missing(feature: &str) -> String {
     format!(
         "this binary was built without the feature `{feature}`, which this transport needs: build one that has it"

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse as _, Response};
 use distributed_events::dashboard::Dashboard;
 use distributed_events::shutdown_signal;
 use distributed_events::storage::OperatorStorage;
+use serde_json::json;
 use sqlx::Pool;
 use tokio::net::TcpListener;
 
@@ -16,7 +17,7 @@ use crate::commands::topology;
 use crate::config::Config;
 use crate::database::DatabaseUrl;
 use crate::failure::Failure;
-use crate::output::{note, say};
+use crate::output::{Format, json, note, say};
 
 const READ_TOKEN: &str = "DISTRIBUTED_EVENTS_READ_TOKEN";
 const WRITE_TOKEN: &str = "DISTRIBUTED_EVENTS_WRITE_TOKEN";
@@ -72,6 +73,7 @@ pub(super) async fn run<DB: OperatorStorage>(
     arguments: &Arguments,
     config: &Config,
     tokens: Tokens,
+    format: Format,
 ) -> Result<(), Failure> {
     let address = arguments.listen;
     let mut dashboard = Dashboard::new(pool);
@@ -93,6 +95,9 @@ pub(super) async fn run<DB: OperatorStorage>(
     if arguments.hide_payloads {
         dashboard = dashboard.hide_payloads();
     }
+    if arguments.hide_errors {
+        dashboard = dashboard.hide_errors();
+    }
     if let Some(file) = &arguments.topology {
         dashboard = dashboard.topology(topology::read(file)?);
     } else if !config.topics.is_empty() || !config.subscriptions.is_empty() {
@@ -105,7 +110,11 @@ pub(super) async fn run<DB: OperatorStorage>(
     let refused =
         |error: std::io::Error| Failure::Failed(format!("nothing can be served at {address}: {error}"));
     let listener = TcpListener::bind(address).await.map_err(refused)?;
-    say(&format!("the dashboard of {url} is at http://{}/", listener.local_addr().map_err(refused)?))?;
+    let place = format!("http://{}/", listener.local_addr().map_err(refused)?);
+    match format {
+        Format::People => say(&format!("the dashboard of {url} is at {place}"))?,
+        Format::Json => json(&json!({ "database": url.to_string(), "url": place }))?,
+    }
     if tokens.are_missing() {
         note(&format!(
             "note: whoever uses this machine may look and change: {READ_TOKEN} and {WRITE_TOKEN} are not set"

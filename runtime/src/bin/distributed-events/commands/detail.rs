@@ -58,6 +58,7 @@ fn people(row: &RowDetail, table: Table) -> String {
             lines.push(format!("{name:<15}{}", clean(&value)));
         }
     };
+    line("unreadable", summary.trouble(table).map(|trouble| format!("this row {trouble}")));
     line("id", Some(summary.id.to_string()));
     line("message id", row.message_id.clone().filter(|text| *text != summary.id.to_string()));
     line("event", Some(format!("{}, version {}", summary.event, summary.version)));

@@ -12,9 +12,6 @@ use crate::failure::Failure;
 use crate::output::{self, Format, short};
 use crate::when::{exact, time};
 
-/// So long before 1970 that no mistaken clock shows it, and every database has a time for it.
-const LONG_AGO: Duration = Duration::from_secs(100 * 365 * 86_400);
-
 /// How far back settled rows are looked for, where nothing is said.
 const RECENT: Duration = Duration::from_secs(3_600);
 
@@ -74,15 +71,14 @@ fn state_of(table: Table, wanted: Wanted) -> Result<RowState, Failure> {
 /// The filter of a selection, where it is this time by the database's clock.
 pub(super) fn filter(state: RowState, selection: &Selection, now: SystemTime) -> RowFilter {
     let until = selection.until.map(|until| until.before(now));
-    let since = match selection.since {
-        Some(since) => since.before(now),
+    let mut filter = match selection.since {
+        Some(since) => RowFilter::new(state, since.before(now)),
         None if state == RowState::Settled => {
-            until.unwrap_or(now).checked_sub(RECENT).unwrap_or(SystemTime::UNIX_EPOCH)
+            let recent = until.unwrap_or(now).checked_sub(RECENT).unwrap_or(SystemTime::UNIX_EPOCH);
+            RowFilter::new(state, recent)
         }
-        // Something else may have written a row with a time before all times.
-        None => SystemTime::UNIX_EPOCH.checked_sub(LONG_AGO).unwrap_or(SystemTime::UNIX_EPOCH),
+        None => RowFilter::whenever(state),
     };
-    let mut filter = RowFilter::new(state, since);
     filter.owner.clone_from(&selection.of);
     filter.event.clone_from(&selection.event);
     filter.session.clone_from(&selection.session);
@@ -105,15 +101,20 @@ fn lines(rows: &[RowSummary], table: Table) -> String {
         Table::Inbox => "SUBSCRIPTION",
     };
     let lines = rows.iter().map(|row| {
+        let error = match row.trouble(table) {
+            // Whole: what is to be done stands at its end.
+            Some(trouble) => trouble,
+            None => short(row.error.as_deref().unwrap_or_default(), 60),
+        };
         [
-            row.id.to_string(),
+            row.known_id().map_or_else(|| format!("(seq {})", row.seq), |id| id.to_string()),
             row.event.clone(),
             row.owner.clone(),
             row.session_id.clone().unwrap_or_default(),
             row.attempts.to_string(),
             time(row.settled_at.unwrap_or(row.written_at)),
             row.due_at.map(time).unwrap_or_default(),
-            short(row.error.as_deref().unwrap_or_default(), 60),
+            error,
         ]
     });
     output::table(["ID", "EVENT", owner, "SESSION", "ATTEMPTS", "SINCE", "DUE", "LAST ERROR"], lines)
@@ -122,7 +123,7 @@ fn lines(rows: &[RowSummary], table: Table) -> String {
 /// A row for scripts.
 pub(super) fn summary(row: &RowSummary, table: Table) -> Value {
     json!({
-        "id": row.id.to_string(),
+        "id": row.known_id().map(|id| id.to_string()),
         "seq": row.seq,
         owner_of(table): row.owner,
         "event": row.event,
@@ -134,5 +135,6 @@ pub(super) fn summary(row: &RowSummary, table: Table) -> Value {
         "settled_at": row.settled_at.map(exact),
         "due_at": row.due_at.map(exact),
         "error": row.error,
+        "unreadable": row.unreadable,
     })
 }

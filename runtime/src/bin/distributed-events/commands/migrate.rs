@@ -15,7 +15,11 @@ pub(super) async fn run(general: &General, arguments: &Migrate, format: Format) 
             Some(kind) => kind,
             None => database_of(general)?.kind(),
         };
-        return output::say(&sql(kind)?);
+        let sql = sql(kind)?;
+        return match format {
+            Format::People => output::say(&sql),
+            Format::Json => output::json(&json!({ "database": kind.feature(), "sql": sql })),
+        };
     }
     let mut url = database_of(general)?;
     if arguments.create {

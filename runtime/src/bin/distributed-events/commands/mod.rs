@@ -5,6 +5,8 @@ mod change;
 #[cfg(feature = "dashboard")]
 mod dashboard;
 mod detail;
+#[cfg(feature = "entra")]
+mod entra;
 mod list;
 mod migrate;
 mod purge;
@@ -48,24 +50,24 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
                 purge::run(&pool, &arguments, &config, format).await
             })
         }
-        Command::Relay(arguments) => relay::run(&general, &arguments).await,
+        Command::Relay(arguments) => relay::run(&general, &arguments, format).await,
         Command::Topology(arguments) => topology::run(&general, &arguments, format).await,
-        Command::Dashboard(arguments) => serve_dashboard(&general, &arguments).await,
+        Command::Dashboard(arguments) => serve_dashboard(&general, &arguments, format).await,
     }
 }
 
 #[cfg(feature = "dashboard")]
-async fn serve_dashboard(general: &General, arguments: &Dashboard) -> Result<(), Failure> {
+async fn serve_dashboard(general: &General, arguments: &Dashboard, format: Format) -> Result<(), Failure> {
     let config = config_of(general)?;
     let (url, tokens) = (database_of(general)?, dashboard::Tokens::for_listening_at(arguments)?);
     on_database!(&url, dashboard::CONNECTIONS, |pool| {
         check(&pool).await?;
-        dashboard::run(pool, &url, arguments, &config, tokens).await
+        dashboard::run(pool, &url, arguments, &config, tokens, format).await
     })
 }
 
 #[cfg(not(feature = "dashboard"))]
-async fn serve_dashboard(_general: &General, _arguments: &Dashboard) -> Result<(), Failure> {
+async fn serve_dashboard(_general: &General, _arguments: &Dashboard, _format: Format) -> Result<(), Failure> {
     Err(Failure::Usage(
         "this binary was built without the feature `dashboard`: build one that has it, for example with `cargo install \
          distributed-events --features cli,dashboard,postgres`"

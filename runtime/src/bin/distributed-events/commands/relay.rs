@@ -1,22 +1,25 @@
 //! The relays as a service of their own, for any application's tables: a bus without handlers.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use distributed_events::storage::OperatorStorage;
 use distributed_events::{
     BusBuilder, BusError, EventBus, InboxSettings, Incident, IncidentKind, OutboxSettings, shutdown_signal,
 };
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::brokers::Namespace;
 use super::{config_of, database_of};
 use crate::arguments::{General, Relay};
-use crate::config::{Config, Errors, Inbox, Log, OnError, Outbox, Transport};
+use crate::config::{Config, Errors, Inbox, OnError, Outbox, Subscription, Transport};
 use crate::database::{DatabaseUrl, Kind};
 use crate::failure::Failure;
-use crate::output;
+use crate::output::{self, Format};
+use crate::telemetry::Telemetry;
 
-pub(super) async fn run(general: &General, arguments: &Relay) -> Result<(), Failure> {
+pub(super) async fn run(general: &General, arguments: &Relay, format: Format) -> Result<(), Failure> {
     if general.config.is_none() {
         return Err(Failure::Usage(
             "a relay needs a configuration: say --config FILE; the README's chapter \"Command line\" has one to begin with"
@@ -44,13 +47,15 @@ pub(super) async fn run(general: &General, arguments: &Relay) -> Result<(), Fail
     let Some(url) = url.filter(|_| problems.is_empty()) else {
         return Err(Failure::Usage(format!("the relay can't start:\n  {}", problems.join("\n  "))));
     };
+    // Only looked at.
+    let check = arguments.check.then_some(format);
     match url.kind() {
         #[cfg(feature = "postgres")]
-        Kind::Postgres => serve::<sqlx::Postgres>(&url, &config, &parts, namespaces, arguments.check).await,
+        Kind::Postgres => serve::<sqlx::Postgres>(&url, &config, &parts, namespaces, check).await,
         #[cfg(feature = "mysql")]
-        Kind::Mysql => serve::<sqlx::MySql>(&url, &config, &parts, namespaces, arguments.check).await,
+        Kind::Mysql => serve::<sqlx::MySql>(&url, &config, &parts, namespaces, check).await,
         #[cfg(feature = "sqlite")]
-        Kind::Sqlite => serve::<sqlx::Sqlite>(&url, &config, &parts, namespaces, arguments.check).await,
+        Kind::Sqlite => serve::<sqlx::Sqlite>(&url, &config, &parts, namespaces, check).await,
         #[allow(unreachable_patterns, reason = "where every database is built in")]
         kind => Err(kind.missing()),
     }
@@ -108,37 +113,40 @@ async fn serve<DB: OperatorStorage>(
     config: &Config,
     parts: &Parts,
     namespaces: Vec<(String, Namespace)>,
-    check: bool,
+    check: Option<Format>,
 ) -> Result<(), Failure> {
     // The bus opens its own connections beside these, and waits for a database that is on its way.
     let pool = url.open_later::<DB>(2)?;
-    let places: Vec<_> =
-        namespaces.iter().map(|(lane, namespace)| format!("{lane} by {}", namespace.identity())).collect();
+    let mut found = Found { url, lanes: Vec::new(), received: Vec::new() };
+    if parts.outbox {
+        let lanes = namespaces.iter().map(|(lane, namespace)| (lane.clone(), namespace.identity()));
+        found.lanes.extend(lanes);
+    }
     let mut builder = EventBus::builder(pool).listen(config.listen);
     for (lane, namespace) in namespaces {
         builder = namespace.carry(&lane, builder);
     }
     builder = with_outbox(builder, &config.outbox, parts.outbox);
     builder = with_inbox(builder, &config.inbox, parts.inbox);
-    let mut received = Vec::new();
     if parts.inbox {
         for subscription in &config.subscriptions {
             builder = builder.receives(&subscription.lane, &subscription.topic, &subscription.name);
-            received.push(format!("{}/{}", subscription.topic, subscription.name));
+            found.received.push(subscription);
         }
     }
     let stop = Arc::new(Stop::default());
     let (told, errors) = (Arc::clone(&stop), config.errors.clone());
     let bus = builder.on_incident(move |incident| told.tell(&errors, incident)).build().map_err(refused)?;
-    let outbox = if parts.outbox { places.join(", ") } else { "none".to_owned() };
-    let inbox = if received.is_empty() { "none".to_owned() } else { received.join(", ") };
-    if check {
-        return output::say(&format!(
-            "the configuration is right; database: {url}; outbox: {outbox}; inbox: {inbox}"
-        ));
+    match check {
+        None => {}
+        Some(Format::People) => {
+            return output::say(&format!("the configuration is right; {found}"));
+        }
+        Some(Format::Json) => return output::json(&found.json()),
     }
 
-    log(&config.log);
+    let telemetry = Telemetry::start(&config.log, &config.telemetry);
+    let (outbox, inbox) = found.texts();
     tracing::info!(database = %url, outbox, inbox, "the relay starts");
     let asked = async {
         tokio::select! {
@@ -146,14 +154,18 @@ async fn serve<DB: OperatorStorage>(
             () = stop.asked.notified() => {}
         }
     };
-    bus.run_until(asked).await.map_err(refused)?;
-    let stats = bus.stats();
-    tracing::info!(
-        sent = stats.sent,
-        duplicates = stats.duplicates,
-        dead = stats.dead,
-        "the relay has stopped"
-    );
+    let ended = bus.run_until(asked).await.map_err(refused);
+    if ended.is_ok() {
+        let stats = bus.stats();
+        tracing::info!(
+            sent = stats.sent,
+            duplicates = stats.duplicates,
+            dead = stats.dead,
+            "the relay has stopped"
+        );
+    }
+    telemetry.finish().await;
+    ended?;
     stop.reason()
         .map_or(Ok(()), |reason| Err(Failure::Stopped(format!("the relay stopped itself: {reason}"))))
 }
@@ -210,6 +222,42 @@ fn with_inbox<DB: OperatorStorage>(builder: BusBuilder<DB>, inbox: &Inbox, relay
     if relay { builder } else { builder.without_inbox() }
 }
 
+/// What a configuration has a relay do.
+struct Found<'a> {
+    url: &'a DatabaseUrl,
+    /// Lanes of the outbox with their brokers.
+    lanes: Vec<(String, String)>,
+    received: Vec<&'a Subscription>,
+}
+
+impl Found<'_> {
+    fn texts(&self) -> (String, String) {
+        let text = |parts: Vec<String>| if parts.is_empty() { "none".to_owned() } else { parts.join(", ") };
+        let lanes = self.lanes.iter().map(|(lane, broker)| format!("{lane} by {broker}"));
+        let received = self.received.iter().map(|received| format!("{}/{}", received.topic, received.name));
+        (text(lanes.collect()), text(received.collect()))
+    }
+
+    fn json(&self) -> Value {
+        let lanes = self.lanes.iter().map(|(lane, broker)| json!({ "lane": lane, "broker": broker }));
+        let received = self.received.iter().map(|received| {
+            json!({ "lane": received.lane, "topic": received.topic, "subscription": received.name })
+        });
+        json!({
+            "database": self.url.to_string(),
+            "outbox": lanes.collect::<Vec<_>>(),
+            "inbox": received.collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl fmt::Display for Found<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (outbox, inbox) = self.texts();
+        write!(f, "database: {}; outbox: {outbox}; inbox: {inbox}", self.url)
+    }
+}
+
 /// Why the relay is to stop, once an incident has said so.
 #[derive(Debug, Default)]
 struct Stop {
@@ -246,15 +294,4 @@ fn refused(error: BusError) -> Failure {
         BusError::Storage(error) => error.into(),
         other => Failure::Failed(other.to_string()),
     }
-}
-
-/// To the standard error, where a supervisor of services looks.
-fn log(log: &Log) {
-    use tracing_subscriber::EnvFilter;
-    let filter =
-        EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new(&log.filter)).unwrap_or_default();
-    let subscriber =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
-    // Nobody has set one before.
-    let _first = if log.json { subscriber.json().try_init() } else { subscriber.try_init() };
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::brokers::Namespace;
 use super::config_of;
 use crate::arguments::{General, Topology as Arguments};
-use crate::config::{Config, Lane};
+use crate::config::{Config, Lane, Subscription, Topic};
 use crate::failure::Failure;
 use crate::output::{self, Format};
 
@@ -42,6 +42,12 @@ pub(super) async fn run(general: &General, arguments: &Arguments, format: Format
         return look(&config, &topologies, what.ensure, format).await;
     }
     match format {
+        Format::Json if what.bicep => {
+            let bicep = topologies.iter().map(|topology| {
+                json!({ "broker": topology.broker, "lanes": topology.lanes, "bicep": topology.to_bicep() })
+            });
+            output::json(&bicep.collect())
+        }
         Format::Json => output::json(&serde_json::to_value(&topologies).unwrap_or(Value::Null)),
         Format::People => {
             let text =
@@ -75,6 +81,7 @@ pub(super) fn declared(config: &Config) -> Result<Vec<Topology>, Failure> {
                 .to_owned(),
         ));
     }
+    refuse_differing(config)?;
     let mut topologies: BTreeMap<String, Topology> = BTreeMap::new();
     let mut of = |lane: &str, change: &dyn Fn(&mut Topology)| {
         let broker = broker_of(config, lane);
@@ -112,6 +119,41 @@ pub(super) fn declared(config: &Config) -> Result<Vec<Topology>, Failure> {
         });
     }
     Ok(topologies.into_values().collect())
+}
+
+/// Two lanes may have one broker, where what both declare is one.
+fn refuse_differing(config: &Config) -> Result<(), Failure> {
+    let mut problems = Vec::new();
+    let mut tell = |what: String, keys: Vec<&str>, one: &str, other: &str| {
+        if !keys.is_empty() {
+            let keys = keys.join(", ");
+            problems.push(format!(
+                "{other}: {what} is declared at {one} already, by a lane of the same broker, and otherwise ({keys})"
+            ));
+        }
+    };
+    for (n, topic) in config.topics.iter().enumerate() {
+        let same = |other: &&Topic| {
+            other.name == topic.name && broker_of(config, &other.lane) == broker_of(config, &topic.lane)
+        };
+        if let Some(other) = config.topics[..n].iter().find(same) {
+            tell(format!("topic {}", topic.name), topic.differing(other), &other.at, &topic.at);
+        }
+    }
+    for (n, subscription) in config.subscriptions.iter().enumerate() {
+        let same = |other: &&Subscription| {
+            (&other.topic, &other.name) == (&subscription.topic, &subscription.name)
+                && broker_of(config, &other.lane) == broker_of(config, &subscription.lane)
+        };
+        if let Some(other) = config.subscriptions[..n].iter().find(same) {
+            let what = format!("subscription {} on topic {}", subscription.name, subscription.topic);
+            tell(what, subscription.differing(other), &other.at, &subscription.at);
+        }
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Usage(format!("a topology says two things of one:\n  {}", problems.join("\n  "))))
 }
 
 /// The broker as it names itself, where its connection string is at hand: a topology can be shown without one.

@@ -2,14 +2,18 @@
 //!
 //! All mistakes are told at once, each with its line and its key; nothing that is unknown is passed over.
 
+mod entities;
 mod given;
+mod lanes;
 mod reader;
 mod sections;
 
 use std::path::Path;
 
+pub(crate) use entities::{Subscription, Topic};
 pub(crate) use given::Given;
-pub(crate) use sections::{Errors, Inbox, Lane, Log, OnError, Outbox, Subscription, Topic, Transport};
+pub(crate) use lanes::{Access, Credential, Identity, Lane, Transport};
+pub(crate) use sections::{Errors, Inbox, Log, OnError, Outbox, Telemetry};
 
 use self::reader::Reader;
 use crate::failure::Failure;
@@ -27,6 +31,7 @@ pub(crate) struct Config {
     pub(crate) subscriptions: Vec<Subscription>,
     pub(crate) errors: Errors,
     pub(crate) log: Log,
+    pub(crate) telemetry: Telemetry,
 }
 
 impl Config {
@@ -73,14 +78,18 @@ impl Config {
         let names: Vec<_> = lanes.iter().map(|(name, _)| name.clone()).collect();
         let lanes = lanes.into_iter().filter_map(Lane::of).collect();
         let known = |lane: &str| names.is_empty() || names.iter().any(|known| known == lane);
-        let topics = root.each("topics").into_iter();
-        let topics: Vec<_> = topics.filter_map(|section| Topic::of(section, known)).collect();
-        let subscriptions = root.each("subscriptions").into_iter();
-        let subscriptions = subscriptions.filter_map(|section| Subscription::of(section, known)).collect();
+        let (mut topics, mut subscriptions) = (Vec::new(), Vec::new());
+        for section in root.each("topics") {
+            topics.extend(Topic::of(section, known, &topics));
+        }
+        for section in root.each("subscriptions") {
+            subscriptions.extend(Subscription::of(section, known, &subscriptions));
+        }
         let errors = root.section("errors").map(Errors::of).unwrap_or_default();
         let log = root.section("log").map(Log::of).unwrap_or_default();
+        let telemetry = root.section("telemetry").map(Telemetry::of).unwrap_or_default();
         root.finish();
-        Self { database, listen, outbox, inbox, lanes, topics, subscriptions, errors, log }
+        Self { database, listen, outbox, inbox, lanes, topics, subscriptions, errors, log, telemetry }
     }
 }
 

@@ -57,6 +57,9 @@ pub(super) struct Section<'a> {
     known: BTreeSet<&'static str>,
 }
 
+/// What the text of a key says of a secret.
+type Placing = fn(String) -> Place;
+
 type Entry<'a> = (&'a Spanned<DeString<'a>>, &'a Spanned<DeValue<'a>>);
 
 impl<'a> Section<'a> {
@@ -74,6 +77,11 @@ impl<'a> Section<'a> {
         let entry = self.table.iter().find(|(found, _)| found.get_ref() == key);
         let at = entry.map_or(self.at, |(found, _)| found.span().start);
         self.reader.tell(at, format_args!("{}: {problem}", self.path(key)));
+    }
+
+    /// File and line where it begins.
+    pub(super) fn place(&self) -> String {
+        self.reader.place(self.at)
     }
 
     fn path(&self, key: &str) -> String {
@@ -166,23 +174,40 @@ impl<'a> Section<'a> {
             "url" => ("url_env", "url_file"),
             _ => ("connection_string_env", "connection_string_file"),
         };
-        let mut found = Vec::new();
-        for (key, place) in [
-            (key, Place::Text as fn(String) -> Place),
-            (variable, Place::Variable),
+        let in_file = |path| Place::File(PathBuf::from(path));
+        self.one_of(&[(key, Place::Text as Placing), (variable, Place::Variable), (file, in_file)])
+    }
+
+    /// One that never stands in the configuration itself.
+    pub(super) fn secret(&mut self, key: &'static str) -> Option<Given> {
+        let (variable, file) = ("client_secret_env", "client_secret_file");
+        if self.has(key) {
+            self.known.insert(key);
+            self.wrong(key, &format!("a secret does not stand here: say `{variable}` or `{file}`"));
+        }
+        self.one_of(&[
+            (variable, Place::Variable as Placing),
             (file, |path| Place::File(PathBuf::from(path))),
-        ] {
+        ])
+    }
+
+    /// File, line and key.
+    pub(super) fn place_of(&self, key: &str) -> String {
+        let entry = self.table.iter().find(|(found, _)| found.get_ref() == key);
+        let at = entry.map_or(self.at, |(found, _)| found.span().start);
+        format!("{}: {}", self.reader.place(at), self.path(key))
+    }
+
+    fn one_of(&mut self, places: &[(&'static str, Placing)]) -> Option<Given> {
+        let mut found = Vec::new();
+        for (key, place) in places {
             if let Some(text) = self.text(key) {
-                let at = self.table.iter().find(|(known, _)| known.get_ref() == key);
-                let at = at.map_or(self.at, |(known, _)| known.span().start);
-                found.push(Given {
-                    place: place(text),
-                    at: format!("{}: {}", self.reader.place(at), self.path(key)),
-                });
+                found.push(Given { place: place(text), at: self.place_of(key) });
             }
         }
         if found.len() > 1 {
-            self.wrong(key, &format!("one of `{key}`, `{variable}` and `{file}` is enough: leave one"));
+            let names: Vec<_> = places.iter().map(|(key, _)| format!("`{key}`")).collect();
+            self.wrong(places[0].0, &format!("one of {} is enough: leave one", names.join(", ")));
         }
         found.into_iter().next()
     }

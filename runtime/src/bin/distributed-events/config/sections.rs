@@ -1,10 +1,8 @@
 //! The tables of a configuration file.
 
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Given;
 use super::reader::Section;
 
 const fn seconds(seconds: u64) -> Duration {
@@ -90,127 +88,6 @@ fn retry(section: &mut Section<'_>, defaults: (Duration, Duration)) -> Option<(D
     Some((initial, max))
 }
 
-/// How a namespace is spoken to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Transport {
-    Amqp,
-    WebSockets,
-    Https,
-}
-
-/// `[lanes.NAME]`: the broker of a lane.
-#[derive(Debug)]
-pub(crate) struct Lane {
-    pub(crate) name: String,
-    pub(crate) connection_string: Given,
-    pub(crate) transport: Transport,
-    pub(crate) management_endpoint: Option<String>,
-    pub(crate) root_certificates: Option<PathBuf>,
-    pub(crate) timeout: Option<Duration>,
-}
-
-impl Lane {
-    pub(super) fn of((name, mut section): (String, Section<'_>)) -> Option<Self> {
-        if section.text("broker").is_some_and(|broker| broker != "service-bus") {
-            section.wrong(
-                "broker",
-                "a relay of its own speaks to \"service-bus\" alone: the local broker delivers within the processes of its \
-                 services, and needs no relay",
-            );
-        }
-        let connection_string = section.given("connection_string");
-        if connection_string.is_none() {
-            section.wrong(
-                "connection_string_env",
-                "it is missing: name the environment variable, or with `connection_string_file` the file, that holds the \
-                 connection string of the namespace",
-            );
-        }
-        let transports =
-            [("amqp", Transport::Amqp), ("web-sockets", Transport::WebSockets), ("https", Transport::Https)];
-        let transport = section.choice("transport", &transports).unwrap_or(Transport::Amqp);
-        let found = (
-            section.text("management_endpoint"),
-            section.text("root_certificates").map(PathBuf::from),
-            section.span("timeout", seconds(1)..=seconds(600)),
-        );
-        section.finish();
-        let (management_endpoint, root_certificates, timeout) = found;
-        Some(Self {
-            name,
-            connection_string: connection_string?,
-            transport,
-            management_endpoint,
-            root_certificates,
-            timeout,
-        })
-    }
-}
-
-/// `[[topics]]`: a topic that events are published to.
-#[derive(Debug)]
-pub(crate) struct Topic {
-    pub(crate) name: String,
-    pub(crate) lane: String,
-    pub(crate) duplicate_detection: Option<Duration>,
-    pub(crate) default_ttl: Option<Duration>,
-}
-
-impl Topic {
-    pub(super) fn of(mut section: Section<'_>, known: impl Fn(&str) -> bool) -> Option<Self> {
-        let name = section.needed("name");
-        let lane = section.text("lane").unwrap_or_else(|| "default".to_owned());
-        if !known(&lane) {
-            section.wrong("lane", &format!("there is no [lanes.{lane}] that it could be published by"));
-        }
-        let duplicate_detection = section.span("duplicate_detection", seconds(20)..=seconds(7 * DAY));
-        let default_ttl = section.span("default_ttl", seconds(1)..=seconds(3_650 * DAY));
-        section.finish();
-        Some(Self { name: name?, lane, duplicate_detection, default_ttl })
-    }
-}
-
-/// `[[subscriptions]]`: a subscription whose events this database's inbox receives.
-#[derive(Debug)]
-pub(crate) struct Subscription {
-    pub(crate) topic: String,
-    pub(crate) name: String,
-    pub(crate) lane: String,
-    pub(crate) events: Vec<String>,
-    pub(crate) everything: bool,
-    pub(crate) sessions: bool,
-    pub(crate) lock_duration: Option<Duration>,
-    pub(crate) max_delivery_count: Option<u32>,
-}
-
-impl Subscription {
-    pub(super) fn of(mut section: Section<'_>, known: impl Fn(&str) -> bool) -> Option<Self> {
-        let (topic, name) = (section.needed("topic"), section.needed("name"));
-        let lane = section.text("lane").unwrap_or_else(|| "default".to_owned());
-        if !known(&lane) {
-            section.wrong("lane", &format!("there is no [lanes.{lane}] that it could be received by"));
-        }
-        let found = Self {
-            topic: topic.clone().unwrap_or_default(),
-            name: name.clone().unwrap_or_default(),
-            lane,
-            events: section.texts("events").unwrap_or_default(),
-            everything: section.flag("everything").unwrap_or(false),
-            sessions: section.flag("sessions").unwrap_or(false),
-            lock_duration: section.span("lock_duration", seconds(5)..=seconds(300)),
-            max_delivery_count: section.number("max_delivery_count", 1..=2_000),
-        };
-        if found.everything && !found.events.is_empty() {
-            section.wrong(
-                "everything",
-                "a subscription takes every event or those that are named: leave one out",
-            );
-        }
-        section.finish();
-        (topic.is_some() && name.is_some()).then_some(found)
-    }
-}
-
 /// What the relay does at an incident beside logging it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum OnError {
@@ -264,5 +141,19 @@ impl Log {
         let json = section.choice("format", &[("text", false), ("json", true)]).unwrap_or(false);
         section.finish();
         Self { filter, json }
+    }
+}
+
+/// `[telemetry]`: what OpenTelemetry is told, where the environment names a collector.
+#[derive(Debug, Default)]
+pub(crate) struct Telemetry {
+    pub(crate) service_name: Option<String>,
+}
+
+impl Telemetry {
+    pub(super) fn of(mut section: Section<'_>) -> Self {
+        let found = Self { service_name: section.text("service_name") };
+        section.finish();
+        found
     }
 }
