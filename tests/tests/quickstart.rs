@@ -152,11 +152,12 @@ fn killed_at_every_commit_point_it_ends_reconciled() {
 }
 
 #[test]
-fn killed_thirty_times_at_random_moments_it_ends_reconciled() {
+fn killed_again_and_again_at_random_moments_it_ends_reconciled() {
     let shop = Shop::new(if is_long() { 10_000 } else { 1500 });
     let mut seed = u64::from(std::process::id());
     println!("seed {seed}");
-    for _ in 0..if is_long() { 300 } else { 30 } {
+    let kills = if is_long() { 300 } else { 15 };
+    for _ in 0..kills {
         // xorshift64: any spread of moments will do.
         seed ^= seed << 13;
         seed ^= seed >> 7;
@@ -169,5 +170,5 @@ fn killed_thirty_times_at_random_moments_it_ends_reconciled() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    shop.assert_reconciles("after 30 kills");
+    shop.assert_reconciles(&format!("after {kills} kills"));
 }

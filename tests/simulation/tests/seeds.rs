@@ -6,7 +6,7 @@ use simulation::run;
 
 /// How many seeds each of the tests below tries.
 fn seeds() -> u64 {
-    if tests::is_long() { 20_000 } else { 500 }
+    if tests::is_long() { 20_000 } else { 300 }
 }
 
 fn nothing_is_wrong(part: u64) {

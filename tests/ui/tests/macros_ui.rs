@@ -1,4 +1,4 @@
-//! What the macros accept and refuse, and in which words: the programs in `ui/` are the specification.
+//! What the macros accept and refuse, and in which words: the programs beside this crate are the specification.
 
 use std::path::{Path, PathBuf};
 
@@ -24,28 +24,28 @@ fn programs_compile_or_fail_in_our_words() {
         return;
     }
     let cases = trybuild::TestCases::new();
-    cases.pass("ui/event/pass/*.rs");
-    cases.pass("ui/handler/pass/*.rs");
-    cases.compile_fail("ui/event/fail/*.rs");
-    cases.compile_fail("ui/handler/fail/*.rs");
+    cases.pass("event/pass/*.rs");
+    cases.pass("handler/pass/*.rs");
+    cases.compile_fail("event/fail/*.rs");
+    cases.compile_fail("handler/fail/*.rs");
 }
 
 fn programs(kind: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for macro_name in ["event", "handler"] {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("ui").join(macro_name).join(kind);
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(macro_name).join(kind);
         let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
         found.extend(entries.filter(|path| path.extension().is_some_and(|extension| extension == "rs")));
     }
     found
 }
 
-/// Every refusal says what to write instead. The few whose words are the compiler's are listed in `ui/NOT_OURS.md`.
+/// Every refusal says what to write instead. The few whose words are the compiler's are listed in `NOT_OURS.md`.
 #[test]
 fn every_refusal_has_a_sentence_of_our_own() {
     let sentences: Vec<&str> =
-        include_str!("../ui/SENTENCES.txt").lines().filter(|line| !line.is_empty()).collect();
-    let not_ours = include_str!("../ui/NOT_OURS.md");
+        include_str!("../SENTENCES.txt").lines().filter(|line| !line.is_empty()).collect();
+    let not_ours = include_str!("../NOT_OURS.md");
     let failing = programs("fail");
     assert!(failing.len() >= 30, "{} failing programs", failing.len());
     assert!(programs("pass").len() >= 12);
@@ -62,7 +62,7 @@ fn every_refusal_has_a_sentence_of_our_own() {
 #[test]
 fn three_mistakes_are_reported_at_once_and_nothing_else() {
     for macro_name in ["event", "handler"] {
-        let path = format!("{}/ui/{macro_name}/fail/three_mistakes.stderr", env!("CARGO_MANIFEST_DIR"));
+        let path = format!("{}/{macro_name}/fail/three_mistakes.stderr", env!("CARGO_MANIFEST_DIR"));
         let errors = std::fs::read_to_string(path).unwrap();
         assert_eq!(errors.matches("error: ").count(), 3, "{errors}");
         assert_eq!(errors.matches("error[").count(), 0, "{errors}");
