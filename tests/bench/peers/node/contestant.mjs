@@ -40,9 +40,21 @@ class Calls {
 
 // `prepare(task, handle)` gives `left`, `start`, `publish` and `stop`; `handle(n)` is what its handler calls at its end.
 export async function compete(prepare) {
+  try {
+    await takePart(prepare);
+  } catch (error) {
+    // The last line is what the bench tells.
+    console.error(error.stack);
+    console.error(error.message);
+    process.exit(1);
+  }
+}
+
+async function takePart(prepare) {
   const [url, mode, settings, rows, pool, pause] = process.argv.slice(2);
   const fast = settings === "fast";
-  const task = { url, mode, fast, rows: Number(rows), pool: Number(pool), pause: Number(pause) };
+  // The parameters are of another client's.
+  const task = { url: url.split("?")[0], mode, fast, rows: Number(rows), pool: Number(pool), pause: Number(pause) };
   const calls = new Calls(task.rows);
   const handle = async (n) => {
     if (mode === "drain" && task.pause > 0) await sleep(task.pause);
