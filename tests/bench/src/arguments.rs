@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::measure::MEASURES;
+use crate::measure::{MEASURES, PEERS};
 
 /// What it says of itself.
 pub(crate) const HELP: &str = "\
@@ -10,6 +10,8 @@ Usage: cargo run --release -p bench -- [OPTIONS]
 
   --quick           everything within ten minutes; what is smaller for it is labelled so
   --only NAME       this measure alone; may be repeated
+  --peers           other outboxes and job queues, too: builds and installs them, which takes minutes; exit status 1 where
+                    one of them could not be run
   --rounds N        how often each subject and its floor take turns (default 7, with --quick 3)
   --json FILE       writes the results there, too
   --charts FOLDER   draws them there, as SVG
@@ -31,6 +33,8 @@ pub(crate) enum Asked {
     Drain(String, u64),
     /// Be the emulator of Service Bus, with this topic and its subscription.
     Emulate(String, String),
+    /// Be our own subject beside the peers, with this task.
+    Compete(Vec<String>),
 }
 
 /// How to measure.
@@ -53,6 +57,9 @@ pub(crate) struct Arguments {
 /// The word by which the program starts itself as the emulator.
 pub(crate) const EMULATE: &str = "--emulate";
 
+/// The word by which the program starts itself as our own subject beside the peers.
+pub(crate) const COMPETE: &str = "--compete";
+
 /// The word by which the program starts itself for the memory of a drain.
 pub(crate) const DRAIN: &str = "--drain-and-tell-peak";
 
@@ -63,12 +70,13 @@ impl Asked {
     /// What is wrong with them, as a sentence.
     pub(crate) fn read(words: impl IntoIterator<Item = String>) -> Result<Self, String> {
         let mut words = words.into_iter();
-        let (mut quick, mut only, mut rounds) = (false, Vec::new(), None);
+        let (mut quick, mut peers, mut only, mut rounds) = (false, false, Vec::new(), None);
         let (mut json, mut charts, mut folder) = (None, None, None);
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
             match word.as_str() {
                 "--quick" => quick = true,
+                "--peers" => peers = true,
                 "--only" => only.push(known(value()?)?),
                 "--rounds" => rounds = Some(count(&value()?)?),
                 "--json" => json = Some(value()?.into()),
@@ -81,11 +89,16 @@ impl Asked {
                     let rows = value()?.parse().map_err(|error| format!("{DRAIN}: {error}"))?;
                     return Ok(Self::Drain(url, rows));
                 }
+                COMPETE => return Ok(Self::Compete(words.collect())),
                 EMULATE => return Ok(Self::Emulate(value()?, value()?)),
                 other => return Err(format!("unknown argument: {other}")),
             }
         }
-        let wanted = |name: &str| only.is_empty() || only.iter().any(|asked| asked == name);
+        // The peers are others' programs, and come only where somebody asks for them.
+        let wanted = |name: &str| match name {
+            PEERS => peers || only.iter().any(|asked| asked == PEERS),
+            _ => only.is_empty() || only.iter().any(|asked| asked == name),
+        };
         let only = MEASURES.iter().map(|(name, _)| *name).filter(|name| wanted(name));
         let only = only.map(str::to_owned).collect();
         let rounds = rounds.unwrap_or(if quick { 3 } else { 7 });
@@ -126,7 +139,7 @@ mod tests {
     #[test]
     fn everything_is_measured_unless_told_otherwise() {
         let all = run("");
-        assert_eq!((all.quick, all.rounds, all.only.len()), (false, 7, MEASURES.len()));
+        assert_eq!((all.quick, all.rounds, all.only.len()), (false, 7, MEASURES.len() - 1));
         assert_eq!(run("--quick").rounds, 3);
         assert_eq!(run("--quick --rounds 9").rounds, 9);
         assert_eq!(run("--json a.json --charts b").json, Some("a.json".into()));
@@ -136,6 +149,14 @@ mod tests {
     fn measures_keep_their_order_and_are_known() {
         assert_eq!(run("--only publish --only drain").only, ["drain", "publish"]);
         assert!(read("--only drane").is_err_and(|text| text.contains("drain")));
+    }
+
+    #[test]
+    fn peers_are_measured_where_somebody_asks_for_them() {
+        assert!(!run("--quick").only.contains(&PEERS.to_owned()));
+        assert_eq!(run("--peers").only.len(), MEASURES.len());
+        assert_eq!(run("--only peers").only, [PEERS]);
+        assert_eq!(run("--only drain --peers").only, ["drain", PEERS]);
     }
 
     #[test]

@@ -44,6 +44,7 @@ async fn main() -> ExitCode {
         }
         Asked::Drain(url, rows) => measure::memory::drain(&url, rows).await,
         Asked::Emulate(topic, subscription) => emulator::emulate(&topic, &subscription).await,
+        Asked::Compete(task) => measure::peers::compete(task).await,
         Asked::Run(arguments) => tokio::select! {
             ran = run(arguments) => ran,
             // Dropped here and not by the signal, the servers end with the measurement.
@@ -82,6 +83,10 @@ async fn run(arguments: Arguments) -> Result<()> {
     }
     if let Some(folder) = &arguments.charts {
         charts::draw(bench.report.rows(), folder)?;
+    }
+    // Whoever asks for the peers wants all of them; everything else is measured and told all the same.
+    if bench.report.lacks(measure::PEERS) {
+        return Err("not every peer could be run".into());
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ mod growth;
 mod ingest;
 mod latency;
 pub(crate) mod memory;
+pub(crate) mod peers;
 mod processing;
 mod publish;
 
@@ -24,6 +25,9 @@ use crate::report::Report;
 use crate::server::{Cell, Server};
 use crate::statistics::Pair;
 
+/// The measure that is taken only where it is asked for.
+pub(crate) const PEERS: &str = "peers";
+
 /// What there is, in the order in which it is measured.
 pub(crate) const MEASURES: &[(&str, &str)] = &[
     ("drain", "from the outbox to a broker that takes no time, or a known one"),
@@ -35,6 +39,7 @@ pub(crate) const MEASURES: &[(&str, &str)] = &[
     ("end-to-end", "from a publisher's commit to a handler's, through the emulator of Service Bus"),
     ("databases", "the drain and the processing on SQLite and MariaDB"),
     ("memory", "the most that a drain ever holds, by the size of the backlog"),
+    (PEERS, "drain, processing and latency of other outboxes and job queues in the same run; with --peers"),
 ];
 
 /// A run: its servers, its size, and what it has found.
@@ -72,6 +77,7 @@ impl Bench {
             "end-to-end" => end_to_end::measure(self).await,
             "databases" => databases::measure(self).await,
             "memory" => memory::measure(self).await,
+            PEERS => peers::measure(self).await,
             _ => Err("there is no such measure".into()),
         };
         match measured {

@@ -201,6 +201,11 @@ impl Report {
         self.not_run.push((measure.to_owned(), why.to_string()));
     }
 
+    /// Whether something of a measure could not be run.
+    pub(crate) fn lacks(&self, measure: &str) -> bool {
+        self.not_run.iter().any(|(what, _)| what.starts_with(measure))
+    }
+
     /// The rows so far.
     pub(crate) fn rows(&self) -> &[Row] {
         &self.rows

@@ -90,12 +90,18 @@ struct Work {
 /// Fills an empty inbox through the library, and lets the planner know.
 pub(super) async fn seed_inbox(cell: &Cell, pool: &PgPool, count: i64) -> Result<()> {
     cell.empty().await?;
+    fill_inbox(pool, count).await?;
+    cell.run("ANALYZE inbox").await
+}
+
+/// Puts so many messages into an inbox.
+pub(super) async fn fill_inbox(pool: &PgPool, count: i64) -> Result<()> {
     let mut conn = pool.acquire().await?;
     for start in (0..count).step_by(1000) {
         let events = (start..count.min(start + 1000)).map(received).collect::<Result<Vec<_>>>()?;
         Postgres::ingest(&mut conn, SUBSCRIPTION, &events).await?;
     }
-    cell.run("ANALYZE inbox").await
+    Ok(())
 }
 
 pub(super) fn received(n: i64) -> Result<IncomingEvent> {
