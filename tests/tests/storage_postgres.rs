@@ -9,6 +9,8 @@ mod horizons;
 mod pgbouncer;
 #[path = "storage_postgres/settings.rs"]
 mod settings;
+#[path = "storage_postgres/side_by_side.rs"]
+mod side_by_side;
 #[path = "storage_postgres/transactions.rs"]
 mod transactions;
 #[path = "storage_postgres/trouble.rs"]

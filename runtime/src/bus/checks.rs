@@ -45,9 +45,9 @@ pub(super) fn build<DB: Storage>(mut builder: BusBuilder<DB>) -> Result<EventBus
     }
 
     // One for the leases, one for each loop that may write at the same time as the workers; an outbox relay reads, marks
-    // twice and renews side by side.
-    let loops = 4 + builder.lanes.len() * 4 + subscriptions.len() * (3 + builder.inbox.workers);
-    let loops = loops + 2 * builder.received.len();
+    // twice and renews side by side, an inbox relay stores two batches.
+    let loops = 4 + builder.lanes.len() * 4 + subscriptions.len() * (5 + builder.inbox.workers);
+    let loops = loops + 4 * builder.received.len();
     let loops = u32::try_from(loops).unwrap_or(u32::MAX);
     let store = Arc::new(PoolInbox::beside(builder.pool, PoolSettings::new(loops.min(64), busy_timeout)));
     let inner = Inner {

@@ -12,7 +12,7 @@ use super::holding::Holding;
 use super::route::Routes;
 use super::settings::InboxSettings;
 use super::shard::Shard;
-use super::worker::Core;
+use super::worker::{Core, Worker};
 use crate::lease::renew_every;
 use crate::pace::Pace;
 use crate::pulse::Beat;
@@ -193,7 +193,7 @@ impl<DB: Storage> Run<DB> {
                 continue;
             };
             let task =
-                self.workers.spawn(simulated::task(Arc::clone(&self.core).work(shard, shutdown.clone())));
+                self.workers.spawn(simulated::task(Worker::new(&self.core).work(shard, shutdown.clone())));
             self.at_work.insert(task.id(), number);
             started = true;
         }

@@ -1,8 +1,11 @@
 //! The inbox relay: from a broker's subscription to the inbox table. Store, commit, then settle.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesOrdered;
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
@@ -12,13 +15,24 @@ use crate::broker::{Broker, Delivery, ReceiveError, Receiver, Source};
 use crate::pulse::Beat;
 use crate::retry::Backoff;
 use crate::shutdown::Shutdown;
-use crate::storage::{Connections, IncomingEvent, IngestReport, Storage, StorageError};
+use crate::storage::{CommitOrder, Connections, IncomingEvent, IngestReport, Storage, StorageError};
 use crate::telemetry::spans::{self, Place};
 use crate::telemetry::{IncidentKind, Telemetry, names};
 use crate::{crash, wake};
 
 /// How long one receive waits for messages.
 const RECEIVE_WAIT: Duration = Duration::from_secs(5);
+
+/// How many batches are stored at once where a database can: while the disk confirms one, the next is inserted.
+const SIDE_BY_SIDE: usize = 2;
+
+/// What came by one receive.
+struct Batch {
+    tokens: Vec<u64>,
+    events: Arc<[IncomingEvent]>,
+    span: Span,
+    arrived: Instant,
+}
 
 /// Fills the inbox of one subscription from a broker, for as long as it runs. Knows no event type.
 ///
@@ -98,63 +112,110 @@ impl<DB: Storage> InboxRelay<DB> {
 
     /// Receives over one link until it breaks or the signal is given.
     async fn receive(&self, mut receiver: Box<dyn Receiver>, backoff: &mut Backoff, shutdown: &mut Shutdown) {
+        let side_by_side = if DB::SINGLE_WRITER { 1 } else { SIDE_BY_SIDE };
+        let mut batches = VecDeque::new();
+        let mut storing = FuturesOrdered::new();
+        let mut last = None;
         loop {
-            let received =
-                shutdown.or_stop(receiver.receive(self.settings.receive_batch, RECEIVE_WAIT)).await;
+            // Beside what is being stored goes only what is there already.
+            let wait = if batches.is_empty() { RECEIVE_WAIT } else { Duration::ZERO };
+            let most = self.settings.receive_batch;
+            let received = shutdown.or_stop(receiver.receive(most, wait)).await;
             self.beat.beat();
-            if matches!(received, Some(Ok(_))) {
-                self.beat.broker_answered();
-            }
-            let deliveries = match received {
-                None => return,
-                Some(Ok(deliveries)) if deliveries.is_empty() => {
-                    backoff.reset();
-                    continue;
-                }
-                Some(Ok(deliveries)) => deliveries,
-                Some(Err(error)) => {
-                    return self.trouble(IncidentKind::BrokerUnavailable, &error, backoff, shutdown).await;
+            let mut is_full = false;
+            let end = match received {
+                None => Some(None),
+                Some(Err(error)) => Some(Some(error)),
+                Some(Ok(deliveries)) => {
+                    self.beat.broker_answered();
+                    is_full = deliveries.len() >= most;
+                    if !deliveries.is_empty() {
+                        let batch = self.batch(deliveries);
+                        let order = CommitOrder::behind(last.take());
+                        last = Some(order.follower());
+                        storing.push_back(
+                            self.store(Arc::clone(&batch.events), order).instrument(batch.span.clone()),
+                        );
+                        batches.push_back(batch);
+                    }
+                    None
                 }
             };
-            let place = self.place();
-            let span = spans::receive(place, deliveries.iter().map(Delivery::arrived));
-            let arrived = Instant::now();
-            let (tokens, events): (Vec<_>, Vec<_>) = deliveries
-                .into_iter()
-                .map(|Delivery { token, message }| (token, incoming(message, &self.source)))
-                .unzip();
-            let stored = self.store(&events).instrument(span.clone()).await;
-            let failed = stored.as_ref().err().map(|_| "storage");
-            self.telemetry.transferred(names::RECEIVE, place, arrived.elapsed(), failed);
-            if let Err(error) = stored {
-                spans::failed(&span, "storage", &error);
-                // While the inbox can't be written nothing more may be locked, and what is locked must not come to the
-                // end of its lock, which would count as a failed delivery: the link is given up (rule 19).
-                let settling = spans::settle(&span, place, tokens.len(), "abandon");
-                let _given_back = receiver.abandon(&tokens).instrument(settling).await;
-                drop(receiver);
-                return self.store_at_last(&events, error, backoff, shutdown).await;
+            // A broker that had as many as were asked for is likely to have more.
+            if end.is_none() && is_full && batches.len() < side_by_side {
+                continue;
             }
-            // Only what is committed is settled, and over the link it came by (rule 18).
-            crash::point("inbox.before-settle");
-            if let Err(error) = self.complete(receiver.as_mut(), &tokens, &span).await {
-                return self.trouble(IncidentKind::BrokerUnavailable, &error, backoff, shutdown).await;
+            while let Some(stored) = storing.next().await {
+                if let Err(error) = stored {
+                    drop(storing);
+                    return self.give_back(receiver, batches, error, backoff, shutdown).await;
+                }
+                let Some(batch) = batches.pop_front() else { break };
+                // Only what is committed is settled, and over the link it came by (rule 18).
+                crash::point("inbox.before-settle");
+                if let Err(error) = self.complete(receiver.as_mut(), &batch).await
+                    && end.is_none()
+                {
+                    return self.trouble(IncidentKind::BrokerUnavailable, &error, backoff, shutdown).await;
+                }
+                crash::point("inbox.after-settle");
+                if end.is_none() {
+                    break;
+                }
             }
-            crash::point("inbox.after-settle");
-            backoff.reset();
+            match end {
+                None => backoff.reset(),
+                Some(None) => return,
+                Some(Some(error)) => {
+                    return self.trouble(IncidentKind::BrokerUnavailable, &error, backoff, shutdown).await;
+                }
+            }
         }
     }
 
-    /// Settles what is stored, and tells how that went.
-    async fn complete(
+    fn batch(&self, deliveries: Vec<Delivery>) -> Batch {
+        let span = spans::receive(self.place(), deliveries.iter().map(Delivery::arrived));
+        let arrived = Instant::now();
+        let (tokens, events): (Vec<_>, Vec<_>) = deliveries
+            .into_iter()
+            .map(|Delivery { token, message }| (token, incoming(message, &self.source)))
+            .unzip();
+        Batch { tokens, events: events.into(), span, arrived }
+    }
+
+    /// While the inbox can't be written nothing more may be locked, and what is locked must not come to the end of its lock,
+    /// which would count as a failed delivery: the link is given up (rule 19).
+    async fn give_back(
         &self,
-        receiver: &mut dyn Receiver,
-        tokens: &[u64],
-        received: &Span,
-    ) -> Result<(), ReceiveError> {
+        mut receiver: Box<dyn Receiver>,
+        batches: VecDeque<Batch>,
+        error: StorageError,
+        backoff: &mut Backoff,
+        shutdown: &mut Shutdown,
+    ) {
+        for batch in &batches {
+            self.telemetry.transferred(
+                names::RECEIVE,
+                self.place(),
+                batch.arrived.elapsed(),
+                Some("storage"),
+            );
+            spans::failed(&batch.span, "storage", &error);
+            let settling = spans::settle(&batch.span, self.place(), batch.tokens.len(), "abandon");
+            let _given_back = receiver.abandon(&batch.tokens).instrument(settling).await;
+        }
+        drop(receiver);
+        let batches: Vec<_> = batches.into_iter().map(|batch| batch.events).collect();
+        self.store_at_last(&batches, error, backoff, shutdown).await;
+    }
+
+    /// Settles what is stored, and tells how that went.
+    async fn complete(&self, receiver: &mut dyn Receiver, batch: &Batch) -> Result<(), ReceiveError> {
         let place = self.place();
-        let (span, begun) = (spans::settle(received, place, tokens.len(), "complete"), Instant::now());
-        let settled = receiver.complete(tokens).instrument(span.clone()).await;
+        self.telemetry.transferred(names::RECEIVE, place, batch.arrived.elapsed(), None);
+        let span = spans::settle(&batch.span, place, batch.tokens.len(), "complete");
+        let begun = Instant::now();
+        let settled = receiver.complete(&batch.tokens).instrument(span.clone()).await;
         let failed = settled.as_ref().err().map(|_| "broker_unavailable");
         self.telemetry.transferred(names::SETTLE, place, begun.elapsed(), failed);
         if let Err(error) = &settled {
@@ -176,7 +237,7 @@ impl<DB: Storage> InboxRelay<DB> {
     /// they are known.
     async fn store_at_last(
         &self,
-        events: &[IncomingEvent],
+        batches: &[Arc<[IncomingEvent]>],
         mut error: StorageError,
         backoff: &mut Backoff,
         shutdown: &mut Shutdown,
@@ -186,7 +247,7 @@ impl<DB: Storage> InboxRelay<DB> {
             if shutdown.is_stopped() {
                 return;
             }
-            match self.store(events).await {
+            match self.store_all(batches).await {
                 Ok(()) => return backoff.reset(),
                 Err(again) => error = again,
             }
@@ -199,13 +260,22 @@ impl<DB: Storage> InboxRelay<DB> {
         Ok(())
     }
 
-    async fn store(&self, events: &[IncomingEvent]) -> Result<(), StorageError> {
+    async fn store_all(&self, batches: &[Arc<[IncomingEvent]>]) -> Result<(), StorageError> {
+        for events in batches {
+            self.store(Arc::clone(events), CommitOrder::default()).await?;
+        }
+        Ok(())
+    }
+
+    async fn store(&self, events: Arc<[IncomingEvent]>, mut order: CommitOrder) -> Result<(), StorageError> {
+        order.insert().await;
         let mut conn = self.connections.write().await?;
         crash::point("inbox.before-ingest");
-        let report = DB::ingest(&mut conn, &self.source.subscription, events).await?;
+        let report = DB::ingest_in_order(&mut conn, &self.source.subscription, &events, &mut order).await?;
+        order.committed();
         drop(conn);
         crash::point("inbox.after-ingest");
-        self.tell(report, events);
+        self.tell(report, &events);
         Ok(())
     }
 

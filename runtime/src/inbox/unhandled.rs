@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use tokio::time::Instant;
 
 use super::shard::Shard;
-use super::worker::{Core, Step};
+use super::worker::{Core, Step, Worker};
 use crate::storage::{InboxRow, Instance, Storage, StorageError, Verdict};
 use crate::telemetry::IncidentKind;
 
@@ -17,7 +17,9 @@ impl<DB: Storage> Core<DB> {
         *self.live.lock().unwrap_or_else(PoisonError::into_inner) = (Some(asked), live.clone());
         Ok(live)
     }
+}
 
+impl<DB: Storage> Worker<DB> {
     /// Whether an instance that lived when the shard was read handles an event, or lives now.
     async fn is_handled_elsewhere(
         &self,

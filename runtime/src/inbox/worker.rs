@@ -1,6 +1,7 @@
 //! A worker: takes one shard's rows in order and brings each to its end.
 
 use std::collections::HashSet;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -58,10 +59,28 @@ pub(super) enum Step {
     Reread,
 }
 
-impl<DB: Storage> Core<DB> {
+/// What works on one shard, with a connection of its own.
+pub(super) struct Worker<DB: Storage> {
+    core: Arc<Core<DB>>,
+    pub(super) connections: Connections<DB>,
+}
+
+impl<DB: Storage> Deref for Worker<DB> {
+    type Target = Core<DB>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.core
+    }
+}
+
+impl<DB: Storage> Worker<DB> {
+    pub(super) fn new(core: &Arc<Core<DB>>) -> Self {
+        Self { core: Arc::clone(core), connections: core.connections.for_one() }
+    }
+
     /// Works through a shard until nothing eligible is left, its slice is over, or it must stop.
     pub(super) async fn work(
-        self: Arc<Self>,
+        self,
         mut shard: Shard<DB::Horizon>,
         stop: Shutdown,
     ) -> (Shard<DB::Horizon>, Result<(), StorageError>) {

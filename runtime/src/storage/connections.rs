@@ -1,8 +1,8 @@
 //! The library's own connections to a database.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
@@ -25,8 +25,15 @@ pub struct Connections<DB: Storage> {
     turn: Arc<Mutex<()>>,
     /// How many idle connections are to be tried before use.
     suspects: Arc<AtomicU32>,
+    /// How often the database was in trouble.
+    troubles: Arc<AtomicU32>,
+    /// The connection that is kept between two uses, where this is one user's alone.
+    kept: Option<Arc<Kept<DB>>>,
     life: Life,
 }
+
+/// A connection that was given back, and the number of troubles before it.
+type Kept<DB> = std::sync::Mutex<Option<(PoolConnection<DB>, u32)>>;
 
 impl<DB: Storage> Clone for Connections<DB> {
     fn clone(&self) -> Self {
@@ -34,6 +41,8 @@ impl<DB: Storage> Clone for Connections<DB> {
             pool: self.pool.clone(),
             turn: Arc::clone(&self.turn),
             suspects: Arc::clone(&self.suspects),
+            troubles: Arc::clone(&self.troubles),
+            kept: None,
             life: self.life.clone(),
         }
     }
@@ -41,7 +50,14 @@ impl<DB: Storage> Clone for Connections<DB> {
 
 impl<DB: Storage> From<Pool<DB>> for Connections<DB> {
     fn from(pool: Pool<DB>) -> Self {
-        Self { pool, turn: Arc::default(), suspects: Arc::default(), life: Life::default() }
+        Self {
+            pool,
+            turn: Arc::default(),
+            suspects: Arc::default(),
+            troubles: Arc::default(),
+            kept: None,
+            life: Life::default(),
+        }
     }
 }
 
@@ -59,13 +75,27 @@ impl<DB: Storage> Connections<DB> {
         &self.pool
     }
 
+    /// The same for one task, which uses one connection after the other: it keeps the last, and saves the round trip by
+    /// which a pool looks at what is given back. Only where that look would change nothing of what was done to the session.
+    pub(crate) fn for_one(&self) -> Self {
+        Self { kept: DB::KEEPS_SESSIONS.then(Arc::default), ..self.clone() }
+    }
+
     /// The database was in trouble: what ended one connection has most often ended the others too, and each would fail
     /// somebody's work before it is found out.
     pub(crate) fn suspect(&self) {
+        self.troubles.fetch_add(1, Ordering::Relaxed);
         self.suspects.store(u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
     async fn acquire(&self) -> Result<PoolConnection<DB>, StorageError> {
+        if let Some((mut conn, troubles)) = self.kept.as_deref().and_then(|kept| lock(kept).take()) {
+            if troubles == self.troubles.load(Ordering::Relaxed) {
+                return Ok(conn);
+            }
+            // Nobody would try it before its next use.
+            conn.close_on_drop();
+        }
         loop {
             let mut conn = self.pool.acquire().await?;
             let one_less = |suspects: u32| suspects.checked_sub(1);
@@ -78,13 +108,18 @@ impl<DB: Storage> Connections<DB> {
         }
     }
 
+    async fn lend(&self) -> Result<Lent<DB>, StorageError> {
+        let troubles = self.troubles.load(Ordering::Relaxed);
+        Ok(Lent { conn: Some(self.acquire().await?), troubles, kept: self.kept.clone(), close: false })
+    }
+
     /// A connection to read with.
     ///
     /// # Errors
     /// When none can be had.
     pub async fn read(&self) -> Result<Reader<DB>, StorageError> {
         let simulated = self.life.turn(false).await?;
-        Ok(Reader { conn: self.acquire().await?, _simulated: simulated })
+        Ok(Reader { conn: self.lend().await?, _simulated: simulated })
     }
 
     /// A connection to write with; keep it no longer than the write takes.
@@ -94,15 +129,52 @@ impl<DB: Storage> Connections<DB> {
     pub async fn write(&self) -> Result<Writer<DB>, StorageError> {
         let turn = if DB::SINGLE_WRITER { Some(Arc::clone(&self.turn).lock_owned().await) } else { None };
         let simulated = self.life.turn(true).await?;
-        let conn = self.acquire().await?;
-        Ok(Writer { conn, close: false, can_close: !DB::is_ephemeral(&self.pool), _turn: turn, simulated })
+        let conn = self.lend().await?;
+        Ok(Writer { conn, can_close: !DB::is_ephemeral(&self.pool), _turn: turn, simulated })
+    }
+}
+
+/// A connection, until it goes back to where it is kept, or to the pool.
+#[derive(Debug)]
+struct Lent<DB: Storage> {
+    /// None only while it is dropped.
+    conn: Option<PoolConnection<DB>>,
+    troubles: u32,
+    kept: Option<Arc<Kept<DB>>>,
+    close: bool,
+}
+
+impl<DB: Storage> Deref for Lent<DB> {
+    type Target = PoolConnection<DB>;
+
+    #[expect(clippy::expect_used, reason = "nobody but `drop` takes it")]
+    fn deref(&self) -> &Self::Target {
+        self.conn.as_ref().expect("a connection before it is dropped")
+    }
+}
+
+impl<DB: Storage> DerefMut for Lent<DB> {
+    #[expect(clippy::expect_used, reason = "nobody but `drop` takes it")]
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        self.conn.as_mut().expect("a connection before it is dropped")
+    }
+}
+
+impl<DB: Storage> Drop for Lent<DB> {
+    fn drop(&mut self) {
+        let Some(mut conn) = self.conn.take() else { return };
+        if self.close {
+            conn.close_on_drop();
+        } else if let Some(kept) = &self.kept {
+            *lock(kept) = Some((conn, self.troubles));
+        }
     }
 }
 
 /// A connection to read with.
 #[derive(Debug)]
 pub struct Reader<DB: Storage> {
-    conn: PoolConnection<DB>,
+    conn: Lent<DB>,
     _simulated: Turn,
 }
 
@@ -123,8 +195,7 @@ impl<DB: Storage> DerefMut for Reader<DB> {
 /// A connection whose turn it is to write.
 #[derive(Debug)]
 pub struct Writer<DB: Storage> {
-    conn: PoolConnection<DB>,
-    close: bool,
+    conn: Lent<DB>,
     /// Not where the data would go with the connection.
     can_close: bool,
     _turn: Option<OwnedMutexGuard<()>>,
@@ -134,7 +205,7 @@ pub struct Writer<DB: Storage> {
 impl<DB: Storage> Writer<DB> {
     /// Lets the connection be closed when it is dropped, unless it is [kept](Self::keep) before.
     pub(crate) fn close_unless_kept(&mut self) {
-        self.close = self.can_close;
+        self.conn.close = self.can_close;
     }
 
     /// Whether the connection may be closed: not where the data would go with it.
@@ -149,7 +220,7 @@ impl<DB: Storage> Writer<DB> {
 
     /// Lets the connection go back to the pool.
     pub(crate) fn keep(&mut self) {
-        self.close = false;
+        self.conn.close = false;
     }
 }
 
@@ -167,10 +238,6 @@ impl<DB: Storage> DerefMut for Writer<DB> {
     }
 }
 
-impl<DB: Storage> Drop for Writer<DB> {
-    fn drop(&mut self) {
-        if self.close {
-            self.conn.close_on_drop();
-        }
-    }
+fn lock<DB: Storage>(kept: &Kept<DB>) -> MutexGuard<'_, Option<(PoolConnection<DB>, u32)>> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,6 +5,7 @@
 //! row's database (SEMANTICS.md, rule 29), so durations go in and no instant does.
 
 mod admin;
+mod commit_order;
 mod connections;
 mod error;
 mod hints;
@@ -30,6 +31,7 @@ use std::time::Duration;
 use sqlx::{Pool, Transaction};
 
 pub use admin::{AdminStorage, DeadRow, DeadRowFilter, InboxCounts, OutboxCounts, StateCounts, Table};
+pub use commit_order::{Behind, CommitOrder};
 pub use connections::{Connections, Reader, Writer};
 pub use error::{StorageError, Trouble};
 pub use hints::{Hint, HintStorage};
@@ -96,6 +98,10 @@ pub trait Storage: LeaseStorage + AdminStorage + LocalStorage + HintStorage {
 
     /// Whether one writer at a time holds the whole database, so that leases wait behind handlers (rule 31).
     const SINGLE_WRITER: bool;
+
+    /// Whether giving a connection back to the pool of [`open`](Self::open) leaves its session as it is, so that one task may
+    /// as well keep it from one use to the next.
+    const KEEPS_SESSIONS: bool;
 
     /// A point in the database's transaction order, for deciding whether a missing sequence number is gone for good
     /// (rule 2).
@@ -165,12 +171,22 @@ pub trait Storage: LeaseStorage + AdminStorage + LocalStorage + HintStorage {
     ) -> impl Future<Output = Result<bool, StorageError>> + Send;
 
     /// Stores received events in one durable transaction, in the given order, ignoring those already there (rules 14
-    /// and 17).
+    /// and 17). Inserts and commits when its order lets it.
+    fn ingest_in_order(
+        conn: &mut Self::Connection,
+        subscription: &str,
+        events: &[IncomingEvent],
+        order: &mut CommitOrder,
+    ) -> impl Future<Output = Result<IngestReport, StorageError>> + Send;
+
+    /// The same for a batch that has no other beside it.
     fn ingest(
         conn: &mut Self::Connection,
         subscription: &str,
         events: &[IncomingEvent],
-    ) -> impl Future<Output = Result<IngestReport, StorageError>> + Send;
+    ) -> impl Future<Output = Result<IngestReport, StorageError>> + Send {
+        async move { Self::ingest_in_order(conn, subscription, events, &mut CommitOrder::default()).await }
+    }
 
     /// Which of the shards have pending rows above their watermarks; the answer costs an index seek a shard.
     fn ready_shards(

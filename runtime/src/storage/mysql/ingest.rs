@@ -11,7 +11,7 @@ use super::pool::{DUPLICATE, REPEATS, begin, is_data_error, is_deadlock, number}
 use super::row::{self, Reader, id_bytes, json, literal, places, short, to_millis, with_ids};
 use crate::envelope::EventId;
 use crate::storage::ingesting::{self, InboxWriter, Stored, storable, text_or_raw, without_body};
-use crate::storage::{IncomingEvent, IngestReport, StorageError, shard_of};
+use crate::storage::{CommitOrder, IncomingEvent, IngestReport, StorageError, shard_of};
 
 const COLUMNS: &str = "INSERT INTO inbox (subscription, id, message_id, event_type, event_version, event_data, raw, topic, \
     session_id, shard, correlation_id, causation_id, headers, created_at, expires_at, last_error, status, processed_at, \
@@ -40,6 +40,7 @@ pub(super) async fn ingest(
     conn: &mut MySqlConnection,
     subscription: &str,
     events: &[IncomingEvent],
+    order: &mut CommitOrder,
 ) -> Result<IngestReport, StorageError> {
     if events.is_empty() {
         return Ok(IngestReport::default());
@@ -49,12 +50,12 @@ pub(super) async fn ingest(
     let limit = if sizes <= SMALL { SMALL } else { largest_statement(conn).await? } - row::ROOM;
     let rows: Vec<_> = events.iter().map(|event| fitting(event, limit)).collect();
     for _ in 0..REPEATS {
-        match try_ingest(conn, subscription, &rows, limit).await {
+        match try_ingest(conn, subscription, &rows, limit, order).await {
             Err(error) if is_deadlock(&error) => {}
             other => return other,
         }
     }
-    try_ingest(conn, subscription, &rows, limit).await
+    try_ingest(conn, subscription, &rows, limit, order).await
 }
 
 async fn largest_statement(conn: &mut MySqlConnection) -> Result<usize, StorageError> {
@@ -68,10 +69,12 @@ async fn try_ingest(
     subscription: &str,
     rows: &[Stored<'_>],
     limit: usize,
+    order: &mut CommitOrder,
 ) -> Result<IngestReport, StorageError> {
     // Dropped on any error, the transaction is rolled back before the connection does anything else.
     let mut tx = begin(conn).await?;
     let report = ingesting::store(&mut Batch { conn: &mut tx, subscription }, chunks(rows, limit)).await?;
+    order.commit().await;
     tx.commit().await?;
     Ok(report)
 }

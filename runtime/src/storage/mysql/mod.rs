@@ -42,10 +42,10 @@ use sqlx::{MySql, MySqlConnection, Pool, Transaction};
 use uuid::Uuid;
 
 use super::{
-    AdminStorage, Attempt, DeadRow, DeadRowFilter, Fence, GuardOutcome, HintStorage, InboxCounts, InboxQuery,
-    InboxRow, IncomingEvent, IngestReport, Instance, LeaseStorage, LocalStorage, LocalSubscription, NewEvent,
-    OutboxCounts, OutboxQuery, OutboxRow, OwedEvent, PoolSettings, Retention, SentRows, Storage,
-    StorageError, Table, TakenLease, Trouble,
+    AdminStorage, Attempt, CommitOrder, DeadRow, DeadRowFilter, Fence, GuardOutcome, HintStorage,
+    InboxCounts, InboxQuery, InboxRow, IncomingEvent, IngestReport, Instance, LeaseStorage, LocalStorage,
+    LocalSubscription, NewEvent, OutboxCounts, OutboxQuery, OutboxRow, OwedEvent, PoolSettings, Retention,
+    SentRows, Storage, StorageError, Table, TakenLease, Trouble,
 };
 use crate::envelope::EventId;
 use pool::named;
@@ -56,6 +56,8 @@ impl Storage for MySql {
     const DEFAULT_HANDLER_TIMEOUT: Duration = Duration::from_secs(30);
 
     const SINGLE_WRITER: bool = false;
+
+    const KEEPS_SESSIONS: bool = false;
 
     /// A time by the database's clock: how far open transactions have come can't be asked without privileges.
     type Horizon = horizon::Horizon;
@@ -119,12 +121,13 @@ impl Storage for MySql {
         horizon::has_passed(conn, horizon).await
     }
 
-    async fn ingest(
+    async fn ingest_in_order(
         conn: &mut MySqlConnection,
         subscription: &str,
         events: &[IncomingEvent],
+        order: &mut CommitOrder,
     ) -> Result<IngestReport, StorageError> {
-        let result = ingest::ingest(conn, subscription, events).await;
+        let result = ingest::ingest(conn, subscription, events, order).await;
         named(conn, result).await
     }
 

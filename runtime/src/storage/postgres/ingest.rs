@@ -11,7 +11,7 @@ use super::pool::{DEADLOCK, DURABLE, SERIALIZATION_FAILURE, begin_with, code, is
 use super::row::{Reader, json, to_millis};
 use crate::envelope::EventId;
 use crate::storage::ingesting::{self, InboxWriter, Stored, storable, text_or_raw};
-use crate::storage::{IncomingEvent, IngestReport, StorageError, shard_of};
+use crate::storage::{CommitOrder, IncomingEvent, IngestReport, StorageError, shard_of};
 
 /// One array a column, in the order of arrival.
 const INSERT: &str = concat!(
@@ -48,6 +48,7 @@ pub(super) async fn ingest(
     conn: &mut PgConnection,
     subscription: &str,
     events: &[IncomingEvent],
+    order: &mut CommitOrder,
 ) -> Result<IngestReport, StorageError> {
     if events.is_empty() {
         return Ok(IngestReport::default());
@@ -56,7 +57,7 @@ pub(super) async fn ingest(
     let mut careful = false;
     let mut tries = 1;
     loop {
-        match try_ingest(conn, subscription, &rows, careful).await {
+        match try_ingest(conn, subscription, &rows, careful, order).await {
             Err(StorageError::Database(error)) if !careful && is_data_error(&error) => careful = true,
             Err(StorageError::Database(error)) if tries < TRIES && is_collision(&error) => tries += 1,
             other => return other,
@@ -74,11 +75,13 @@ async fn try_ingest(
     subscription: &str,
     rows: &[Stored<'_>],
     careful: bool,
+    order: &mut CommitOrder,
 ) -> Result<IngestReport, StorageError> {
     // Dropped on any error, the transaction is rolled back before the connection does anything else.
     let mut tx = begin_with(conn, DURABLE).await?;
     let mut batch = Batch { conn: &mut tx, subscription, careful };
     let report = ingesting::store(&mut batch, chunks(rows)).await?;
+    order.commit().await;
     tx.commit().await?;
     Ok(report)
 }

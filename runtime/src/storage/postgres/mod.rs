@@ -75,8 +75,8 @@ use sqlx::{PgConnection, Pool, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::{
-    AdminStorage, Attempt, DeadRow, DeadRowFilter, Fence, GuardOutcome, InboxCounts, InboxQuery, InboxRow,
-    IncomingEvent, IngestReport, Instance, LeaseStorage, LocalStorage, LocalSubscription, NewEvent,
+    AdminStorage, Attempt, CommitOrder, DeadRow, DeadRowFilter, Fence, GuardOutcome, InboxCounts, InboxQuery,
+    InboxRow, IncomingEvent, IngestReport, Instance, LeaseStorage, LocalStorage, LocalSubscription, NewEvent,
     OutboxCounts, OutboxQuery, OutboxRow, OwedEvent, PoolSettings, Retention, SentRows, Storage,
     StorageError, Table, TakenLease, Trouble,
 };
@@ -90,6 +90,8 @@ impl Storage for Postgres {
     const DEFAULT_HANDLER_TIMEOUT: Duration = Duration::from_secs(30);
 
     const SINGLE_WRITER: bool = false;
+
+    const KEEPS_SESSIONS: bool = true;
 
     type Horizon = horizon::Horizon;
 
@@ -154,12 +156,13 @@ impl Storage for Postgres {
         named(conn, result).await
     }
 
-    async fn ingest(
+    async fn ingest_in_order(
         conn: &mut PgConnection,
         subscription: &str,
         events: &[IncomingEvent],
+        order: &mut CommitOrder,
     ) -> Result<IngestReport, StorageError> {
-        let result = ingest::ingest(conn, subscription, events).await;
+        let result = ingest::ingest(conn, subscription, events, order).await;
         named(conn, result).await
     }
 

@@ -11,7 +11,7 @@ use super::pool::{begin, is_data_error};
 use super::row::{Reader, json, json_ids, to_millis};
 use crate::envelope::EventId;
 use crate::storage::ingesting::{self, InboxWriter, storable, text_or_raw};
-use crate::storage::{IncomingEvent, IngestReport, StorageError, shard_of};
+use crate::storage::{CommitOrder, IncomingEvent, IngestReport, StorageError, shard_of};
 
 /// What goes into the table, once for all rows. Variables have no numbers: sqlx looks each numbered one up in a list, and
 /// what stood in every row would be compared with what stands in every other, so that both cost the square of the rows.
@@ -44,6 +44,7 @@ pub(super) async fn ingest(
     conn: &mut SqliteConnection,
     subscription: &str,
     events: &[IncomingEvent],
+    order: &mut CommitOrder,
 ) -> Result<IngestReport, StorageError> {
     if events.is_empty() {
         return Ok(IngestReport::default());
@@ -52,6 +53,7 @@ pub(super) async fn ingest(
     // Dropped on any error, the transaction is rolled back before the connection does anything else.
     let mut tx = begin(conn).await?;
     let report = ingesting::store(&mut Batch { conn: &mut tx, subscription }, chunks(&rows)).await?;
+    order.commit().await;
     tx.commit().await?;
     Ok(report)
 }

@@ -35,10 +35,10 @@ use sqlx::{Pool, SqlSafeStr, Sqlite, SqliteConnection, Transaction};
 use uuid::Uuid;
 
 use super::{
-    AdminStorage, Attempt, DeadRow, DeadRowFilter, Fence, GuardOutcome, HintStorage, InboxCounts, InboxQuery,
-    InboxRow, IncomingEvent, IngestReport, Instance, LeaseStorage, LocalStorage, LocalSubscription, NewEvent,
-    OutboxCounts, OutboxQuery, OutboxRow, OwedEvent, PoolSettings, Retention, SentRows, Storage,
-    StorageError, Table, TakenLease, Trouble,
+    AdminStorage, Attempt, CommitOrder, DeadRow, DeadRowFilter, Fence, GuardOutcome, HintStorage,
+    InboxCounts, InboxQuery, InboxRow, IncomingEvent, IngestReport, Instance, LeaseStorage, LocalStorage,
+    LocalSubscription, NewEvent, OutboxCounts, OutboxQuery, OutboxRow, OwedEvent, PoolSettings, Retention,
+    SentRows, Storage, StorageError, Table, TakenLease, Trouble,
 };
 use crate::envelope::EventId;
 use pool::named;
@@ -59,6 +59,8 @@ impl Storage for Sqlite {
     const DEFAULT_HANDLER_TIMEOUT: Duration = Duration::from_secs(5);
 
     const SINGLE_WRITER: bool = true;
+
+    const KEEPS_SESSIONS: bool = false;
 
     /// One writer at a time: a sequence number that is missing from a read belongs to no open transaction.
     type Horizon = ();
@@ -123,12 +125,13 @@ impl Storage for Sqlite {
         Ok(true)
     }
 
-    async fn ingest(
+    async fn ingest_in_order(
         conn: &mut SqliteConnection,
         subscription: &str,
         events: &[IncomingEvent],
+        order: &mut CommitOrder,
     ) -> Result<IngestReport, StorageError> {
-        let result = ingest::ingest(conn, subscription, events).await;
+        let result = ingest::ingest(conn, subscription, events, order).await;
         named(conn, result).await
     }
 

@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use distributed_events::crash::is_broken;
 use distributed_events::storage::{
-    Attempt, Delivery, GuardOutcome, InboxQuery, InboxRow, IncomingEvent, IngestReport, NewEvent,
-    OutboxQuery, OutboxRow, PoolSettings, Retention, SentRows, Storage, Trouble, Verdict, shard_of,
+    Attempt, CommitOrder, Delivery, GuardOutcome, InboxQuery, InboxRow, IncomingEvent, IngestReport,
+    NewEvent, OutboxQuery, OutboxRow, PoolSettings, Retention, SentRows, Storage, Trouble, Verdict, shard_of,
 };
 use distributed_events::{EventId, StorageError};
 use sqlx::{Connection as _, Error, Pool, Transaction};
@@ -36,6 +36,8 @@ impl Storage for ModelDatabase {
     const BEGIN: &'static str = "BEGIN";
     const DEFAULT_HANDLER_TIMEOUT: Duration = Duration::from_secs(30);
     const SINGLE_WRITER: bool = false;
+
+    const KEEPS_SESSIONS: bool = true;
     type Horizon = Tx;
 
     async fn open(pool: &Pool<Self>, _settings: &PoolSettings) -> Result<Pool<Self>, StorageError> {
@@ -164,10 +166,11 @@ impl Storage for ModelDatabase {
         Ok(conn.run("has_passed", LOCK_TIMEOUT, call).await?)
     }
 
-    async fn ingest(
+    async fn ingest_in_order(
         conn: &mut ModelConnection,
         subscription: &str,
         events: &[IncomingEvent],
+        order: &mut CommitOrder,
     ) -> Result<IngestReport, StorageError> {
         let mut report = IngestReport::default();
         let mut tx = conn.begin().await?;
@@ -199,6 +202,7 @@ impl Storage for ModelDatabase {
                 false => report.duplicates += 1,
             }
         }
+        order.commit().await;
         tx.commit().await?;
         conn.say(|| format!("ingest {subscription}: {} new, {} known", report.inserted, report.duplicates));
         Ok(report)
