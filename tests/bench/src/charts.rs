@@ -8,7 +8,7 @@ use crate::Result;
 use crate::report::Row;
 use crate::statistics::{Target, Verdict};
 
-const WIDTH: u32 = 1000;
+const WIDTH: u32 = 1100;
 /// Height of one bar with its room.
 const STEP: u32 = 34;
 const MARGIN: u32 = 90;
@@ -17,7 +17,7 @@ const GOOD: RGBColor = RGBColor(46, 125, 50);
 const BAD: RGBColor = RGBColor(198, 40, 40);
 const PLAIN: RGBColor = RGBColor(84, 110, 122);
 
-/// One chart for each measure that has ratios, named after it.
+/// One chart for each measure that has ratios, named after it, and one of all that have a target.
 pub(crate) fn draw(rows: &[Row], folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)?;
     let mut measures: Vec<_> = rows.iter().map(|row| row.measure).collect();
@@ -27,13 +27,19 @@ pub(crate) fn draw(rows: &[Row], folder: &Path) -> Result<()> {
         let compared: Vec<_> =
             rows.iter().rev().filter(|row| row.measure == measure && row.ratio.is_some()).collect();
         if !compared.is_empty() {
-            bars(measure, &compared, &folder.join(format!("{measure}.svg")))?;
+            bars(measure, &compared, |row| row.case.clone(), &folder.join(format!("{measure}.svg")))?;
         }
     }
-    Ok(())
+    let judged: Vec<_> =
+        rows.iter().rev().filter(|row| row.target.is_some() && row.ratio.is_some()).collect();
+    if judged.is_empty() {
+        return Ok(());
+    }
+    let label = |row: &Row| format!("{}: {}", row.measure, row.case);
+    bars("what has a target", &judged, label, &folder.join("targets.svg"))
 }
 
-fn bars(measure: &str, rows: &[&Row], file: &Path) -> Result<()> {
+fn bars(title: &str, rows: &[&Row], label: impl Fn(&Row) -> String, file: &Path) -> Result<()> {
     let count = i32::try_from(rows.len())?;
     let height = MARGIN + STEP * u32::try_from(rows.len())?;
     let root = SVGBackend::new(file, (WIDTH, height)).into_drawing_area();
@@ -45,17 +51,16 @@ fn bars(measure: &str, rows: &[&Row], file: &Path) -> Result<()> {
     let ends = rows.iter().flat_map(|row| [row.ratio.map_or(0.0, |ratio| ratio.most), target(row)]);
     let most = ends.filter(|end| end.is_finite()).fold(1.0, f64::max) * 1.1;
     let mut chart = ChartBuilder::on(&root)
-        .caption(format!("{measure}: ratio to the floor of the same round"), ("sans-serif", 18))
+        .caption(format!("{title}: ratio to the floor of the same round"), ("sans-serif", 18))
         .margin(10)
         .x_label_area_size(30)
-        .y_label_area_size(330)
+        .y_label_area_size(400)
         .build_cartesian_2d(0.0..most, (0..count).into_segmented())?;
     let name = |place: &SegmentValue<i32>| match place {
         SegmentValue::CenterOf(place) => usize::try_from(*place)
             .ok()
             .and_then(|place| rows.get(place))
-            .map_or("", |row| &row.case)
-            .to_owned(),
+            .map_or_else(String::new, |row| label(row)),
         _ => String::new(),
     };
     chart

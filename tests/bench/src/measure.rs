@@ -1,5 +1,6 @@
 //! The measures, by name; each stands in a module of its own.
 
+mod compile;
 mod databases;
 mod drain;
 mod end_to_end;
@@ -39,6 +40,7 @@ pub(crate) const MEASURES: &[(&str, &str)] = &[
     ("end-to-end", "from a publisher's commit to a handler's, through the emulator of Service Bus"),
     ("databases", "the drain and the processing on SQLite and MariaDB"),
     ("memory", "the most that a drain ever holds, by the size of the backlog"),
+    ("compile", "what 100 events and 100 handlers of the macros cost the compiler"),
     (PEERS, "drain, processing and latency of other outboxes and job queues in the same run; with --peers"),
 ];
 
@@ -77,6 +79,7 @@ impl Bench {
             "end-to-end" => end_to_end::measure(self).await,
             "databases" => databases::measure(self).await,
             "memory" => memory::measure(self).await,
+            "compile" => compile::measure(self).await,
             PEERS => peers::measure(self).await,
             _ => Err("there is no such measure".into()),
         };

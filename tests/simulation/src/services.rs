@@ -59,7 +59,9 @@ impl Kind {
         let lease = Duration::from_secs(8);
         let outbox =
             OutboxSettings::default().lease_time(lease).poll_interval(Duration::from_secs(1)).in_flight(4);
+        // So few at once that full batches are common, of which two are stored side by side.
         let inbox = InboxSettings::default()
+            .receive_batch(2)
             .lease_time(lease)
             .poll_interval(Duration::from_secs(1))
             .handler_timeout(Duration::from_secs(6))
