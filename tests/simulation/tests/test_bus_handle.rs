@@ -47,7 +47,10 @@ async fn charge(order: OrderPlaced, tx: &mut Transaction<'_, Sqlite>) -> Result<
         "closed" => Err(HandlerError::retry_after(DAY)),
         "expired" => Err(HandlerError::dead_letter("the card has expired")),
         "explosive" => panic!("the card has exploded"),
-        "slow" => Ok(tokio::time::sleep(DAY).await),
+        "slow" => {
+            tokio::time::sleep(DAY).await;
+            Ok(())
+        }
         "alarming" => {
             let later = PublishOptions::new().delay(DAY);
             Alarm.publish_with(tx, later).await?;
