@@ -62,10 +62,8 @@ use crate::storage::StorageError;
 pub struct TestBus<'w> {
     world: &'w mut World,
     pool: SqlitePool,
-    /// Its handlers are run one by one.
+    /// That nobody runs: its handlers are run one by one, and the code under test may ask for it.
     bus: EventBus<Sqlite>,
-    /// For the code under test.
-    bystander: EventBus<Sqlite>,
 }
 
 impl TestBus<'_> {
@@ -82,8 +80,7 @@ impl TestBus<'_> {
         let failed = seeds::in_a_world(0, 0, async |world: &mut World| {
             let pool = world.database("service").await?;
             let bus = world.add(&pool, 1, register)?;
-            let bystander = world.bystander(0)?;
-            test(&mut TestBus { world, pool, bus, bystander }).await
+            test(&mut TestBus { world, pool, bus }).await
         });
         if let Some(panic) = failed {
             resume_unwind(panic);
@@ -100,7 +97,7 @@ impl TestBus<'_> {
     /// that is what [`settled`](Self::settled) and [`let_pass`](Self::let_pass) do.
     #[must_use]
     pub const fn event_bus(&self) -> &EventBus<Sqlite> {
-        &self.bystander
+        &self.bus
     }
 
     /// Runs one handler on one event, once, whether it is registered or not, as a processor would: with the states and

@@ -21,7 +21,7 @@ const SHOWN: usize = 100;
 ///
 /// The seed alone decides what goes wrong and in which order things happen, so that a seed that fails does so again. The time
 /// is simulated: a minute of backoffs and lost leases takes a second or less. A handler that waits for tokio's time is waited
-/// for, at the cost of three real seconds each time. What else it waits for has to be there at once: for an answer over the net
+/// for, at the cost of some real seconds (three to six) each time. What else it waits for has to be there at once: for an answer over the net
 /// simulated time doesn't wait, so give the handler something that stands for it. `SystemTime::now()` and SQLite's own clock
 /// stay real; the simulated one begins with them.
 ///
@@ -95,6 +95,10 @@ pub(super) fn in_a_world<S>(seed: u64, shown: usize, scenario: S) -> Option<Box<
 where
     S: AsyncFnOnce(&mut World) -> Result<(), Box<dyn Error + Send + Sync>>,
 {
+    assert!(
+        tokio::runtime::Handle::try_current().is_err(),
+        "this makes a runtime of its own, in which time is simulated: call it from a plain `#[test]`, not from `#[tokio::test]`"
+    );
     let _seeded = Seeded::by(seed);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
     let runtime = runtime.unwrap_or_else(|error| panic!("there is no runtime for a simulation: {error}"));

@@ -82,7 +82,7 @@ pub enum SimulationError {
     Publish(#[from] PublishError),
     /// No service of the world takes the event: register its handler before, and see that it names the same topic.
     #[error(
-        "no service of this world takes {event}: register its handler, on its topic, before publishing it"
+        "no service here takes {event}: register its handler before, and see that its event names the same topic"
     )]
     NobodyTakes {
         /// The event's name.
@@ -241,39 +241,26 @@ impl World {
         ran
     }
 
-    /// A bus of a service that is no part of the simulation: its databases are there while the world stands still.
-    pub(super) fn bystander(&mut self, at: usize) -> Result<EventBus<Sqlite>, BusError> {
-        let process = self.process(at, "bystander");
-        self.build_for(at, &process, Life::default())
-    }
-
     fn build(&mut self, at: usize, instance: usize) -> Result<(EventBus<Sqlite>, Arc<Process>), BusError> {
-        let process = self.process(at, &instance.to_string());
-        Ok((self.build_for(at, &process, Life::of(&process))?, process))
-    }
-
-    fn process(&mut self, at: usize, instance: &str) -> Arc<Process> {
         let service = &self.services[at];
         let name = format!("{}-{instance}.{}", service.name, self.lives);
         self.lives += 1;
-        Process::new(name, Arc::clone(&self.shared), Arc::clone(&service.writing))
-    }
-
-    fn build_for(&self, at: usize, process: &Arc<Process>, life: Life) -> Result<EventBus<Sqlite>, BusError> {
-        let service = &self.services[at];
-        let broker = SimulatedBroker { namespace: Arc::clone(&self.namespace), process: Arc::clone(process) };
-        let told = Arc::clone(process);
+        let process = Process::new(name, Arc::clone(&self.shared), Arc::clone(&service.writing));
+        let broker =
+            SimulatedBroker { namespace: Arc::clone(&self.namespace), process: Arc::clone(&process) };
+        let told = Arc::clone(&process);
         // Whatever polls is simulated, too.
         let builder = EventBus::builder(service.pool.clone())
             .outbox(OutboxSettings::default().poll_interval(POLL))
             .inbox(InboxSettings::default().poll_interval(POLL))
             .broker(broker.clone())
             .on_incident(move |incident| told.say(|| format!("{}: {}", incident.source, incident.message)));
-        life.building(|| {
+        let bus = Life::of(&process).building(|| {
             let registered = (service.register)(builder);
             let lanes: BTreeSet<_> = registered.without_broker().into_iter().map(|(lane, _)| lane).collect();
             lanes.into_iter().fold(registered, |bus, lane| bus.lane(lane, broker.clone())).build()
-        })
+        })?;
+        Ok((bus, process))
     }
 
     /// Starts what does not run: what was killed, and what gave up because its database was away for too long.

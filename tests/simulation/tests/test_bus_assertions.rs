@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
 use std::time::Duration;
 
 use distributed_events::testing::{Outcome, TestBus};
@@ -68,13 +69,18 @@ thread_local! {
 
 /// The text and the line of the panic that this ends with.
 fn failure(run: impl FnOnce()) -> (String, String, u32) {
-    std::panic::set_hook(Box::new(|panic| {
-        if let Some(place) = panic.location() {
-            PLACE.set((place.file().to_owned(), place.line()));
-        }
-    }));
+    // Once for all: the tests of this file may run side by side in one process.
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if let Some(place) = panic.location() {
+                PLACE.set((place.file().to_owned(), place.line()));
+            }
+            usual(panic);
+        }));
+    });
     let payload = catch_unwind(AssertUnwindSafe(run)).unwrap_err();
-    let _hook = std::panic::take_hook();
     let (file, line) = PLACE.take();
     (*payload.downcast::<String>().unwrap(), file, line)
 }

@@ -35,3 +35,22 @@ fn code_that_asks_for_a_bus_commits_with_it_and_asks_for_its_health() {
         },
     );
 }
+
+#[tokio::test]
+async fn a_test_that_has_a_runtime_already_is_told_how_to_do_without() {
+    let failed = std::panic::catch_unwind(|| TestBus::run(|bus| bus, async |_bus| Ok(())));
+    let text = failed.unwrap_err().downcast::<&str>().unwrap();
+    assert!(text.contains("call it from a plain `#[test]`"), "{text}");
+}
+
+#[test]
+fn an_event_that_nobody_takes_is_told() {
+    TestBus::run(
+        |bus| bus,
+        async |bus| {
+            let error = bus.receive(&OrderPlaced).unwrap_err().to_string();
+            assert!(error.contains("no service here takes ordering.order-placed: register"), "{error}");
+            Ok(())
+        },
+    );
+}
