@@ -117,7 +117,7 @@ async fn two_services(world: &mut World) -> Outcome {
 }
 
 fn seeds() -> u64 {
-    if tests::is_long() { 1_000 } else { 20 }
+    if tests::is_long() { 1_000 } else { 30 }
 }
 
 #[test]
