@@ -68,7 +68,10 @@ fn the_readme_tests_a_service_as_the_chapter_does() {
     assert_eq!(samples.len(), 2);
     for sample in samples {
         let code = sample.split("\n```").next().unwrap();
-        assert!(shown.contains(&format!("```rust\n{code}\n```")), "the chapter on testing has not\n{code}");
+        assert!(
+            shown.contains(&format!("```rust,standalone_crate\n{code}\n```")),
+            "the chapter on testing has not\n{code}"
+        );
     }
 }
 
