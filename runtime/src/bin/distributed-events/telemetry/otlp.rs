@@ -160,7 +160,7 @@ impl HttpClient for Client {
         Box::pin(async move {
             let client = self.client.clone();
             let sent = self.runtime.spawn(async move { client.send_bytes(request).await }).await;
-            let answer = sent.unwrap_or_else(|error| Err(Box::new(error)));
+            let answer = sent.unwrap_or_else(|error| Err(error.into()));
             self.tell(&collector, &answer);
             answer
         })
