@@ -7,7 +7,6 @@ use super::guarded::{self, Work};
 use super::handler::States;
 use super::route::Route;
 use super::runs::Runner;
-use super::worker::again_in;
 use crate::storage::{Connections, InboxQuery, InboxRow, IncomingEvent, Storage, StorageError, shard_of};
 use crate::telemetry::Telemetry;
 use crate::telemetry::spans::OWN_SYSTEM;
@@ -45,7 +44,7 @@ impl<DB: Storage> Once<'_, DB> {
             Runner { telemetry: self.telemetry, system: OWN_SYSTEM, subscription: self.subscription };
         let ran = guarded::run(self.connections, &work, &mut runner.runs()).await?;
         let again = match &ran {
-            Ran::Failed(error) => again_in(error, &row, self.route),
+            Ran::Failed(error) => self.route.again_in(error, &row),
             _ => None,
         };
         Ok((ran, again))

@@ -5,8 +5,13 @@ use std::time::Duration;
 
 use super::bind::BoundHandler;
 use super::settings::InboxSettings;
+use crate::chance;
+use crate::error::HandlerError;
 use crate::retry::RetryPolicy;
-use crate::storage::{Handled, Storage};
+use crate::storage::{Handled, InboxRow, Storage};
+
+/// The longest wait a handler can ask for, as for a delay: what every clock and every table can hold.
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// The handlers of one (event, subscription): they share one transaction, so they agree on their terms (rule 13).
 #[derive(Debug)]
@@ -17,6 +22,20 @@ pub(crate) struct Route<DB: Storage> {
     pub(crate) timeout: Duration,
     /// How many consecutive events may share a transaction; 1 for none.
     pub(crate) batch: usize,
+}
+
+impl<DB: Storage> Route<DB> {
+    /// In how long a failed handler's event is tried again, if ever, and whether that run counts as an attempt.
+    pub(super) fn again_in(&self, error: &HandlerError, row: &InboxRow) -> Option<(Duration, bool)> {
+        if let Some(delay) = error.delay() {
+            return Some((delay.min(LONGEST_WAIT), false));
+        }
+        if error.is_dead_letter() {
+            return None;
+        }
+        let delay = self.retry.delay_after(row.attempts + 1, chance::unit())?;
+        Some((delay, true))
+    }
 }
 
 /// The routes of one subscription by event name, aliases included.

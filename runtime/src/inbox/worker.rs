@@ -11,23 +11,19 @@ use tracing::Instrument;
 use super::caution::Turn;
 use super::guarded::{self, Ran, Work};
 use super::handler::States;
-use super::route::{Route, Routes};
+use super::route::{LONGEST_WAIT, Route, Routes};
 use super::runs::{DEAD, INTERRUPTED, PROCESSED, RETRIED, Runner, Runs};
 use super::settings::InboxSettings;
 use super::shard::Shard;
-use crate::error::HandlerError;
+use crate::crash;
 use crate::shutdown::Shutdown;
 use crate::storage::{Attempt, Connections, InboxQuery, InboxRow, Instance, Storage, StorageError, Verdict};
 use crate::telemetry::{IncidentKind, Telemetry};
-use crate::{chance, crash};
 
 /// How long a worker stays with one shard while others wait.
 const SLICE: Duration = Duration::from_millis(500);
 /// The wait before a run that the database's trouble cut short is repeated.
 const TROUBLE_WAIT: Duration = Duration::from_millis(200);
-
-/// The longest wait a handler can ask for, as for a delay: what every clock and every table can hold.
-const LONGEST_WAIT: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// What all workers of a processor share.
 #[derive(Debug)]
@@ -329,7 +325,7 @@ impl<DB: Storage> Worker<DB> {
                 self.try_again(shard, row, TROUBLE_WAIT, -counted, &reason).await
             }
             Ran::Failed(error) => {
-                let (reason, again) = (error.text(), again_in(&error, row, route));
+                let (reason, again) = (error.text(), route.again_in(&error, row));
                 runs.outcome(if again.is_some() { RETRIED } else { DEAD });
                 match again {
                     Some((delay, counts)) => {
@@ -387,20 +383,4 @@ impl<DB: Storage> Worker<DB> {
     pub(super) fn tell(&self, kind: IncidentKind, row: &InboxRow, message: &str) {
         self.telemetry.incidents.report_event(kind, &self.source, row.event.id, &row.event.name, message);
     }
-}
-
-/// In how long a failed handler's event is tried again, if ever, and whether that run counts as an attempt.
-pub(super) fn again_in<DB: Storage>(
-    error: &HandlerError,
-    row: &InboxRow,
-    route: &Route<DB>,
-) -> Option<(Duration, bool)> {
-    if let Some(delay) = error.delay() {
-        return Some((delay.min(LONGEST_WAIT), false));
-    }
-    if error.is_dead_letter() {
-        return None;
-    }
-    let delay = route.retry.delay_after(row.attempts + 1, chance::unit())?;
-    Some((delay, true))
 }
