@@ -128,9 +128,9 @@ fn by_hand() -> String {
         );
         let _written = write!(registered, ".handler_value(Charge{n})");
     }
-    let _written = write!(
+    let _written = writeln!(
         source,
-        "pub fn register(bus: BusBuilder<Sqlite>) -> BusBuilder<Sqlite> {{ bus{registered} }}\n"
+        "pub fn register(bus: BusBuilder<Sqlite>) -> BusBuilder<Sqlite> {{ bus{registered} }}"
     );
     source
 }
