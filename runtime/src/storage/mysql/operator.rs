@@ -87,9 +87,13 @@ pub(super) const INBOX_THROUGHPUT: &str = "SELECT settled, reached, mean_lag, lo
     (SELECT processed_at FROM inbox FORCE INDEX (inbox_settled) WHERE status = 'processed' AND has_body = 0 \
     AND processed_at >= {since} AND processed_at < {until} ORDER BY processed_at LIMIT {at_most}) \
     ORDER BY processed_at LIMIT {at_most}) AS first) AS counted, \
-    (SELECT CAST(avg(lag) AS SIGNED) AS mean_lag, CAST(max(lag) AS SIGNED) AS longest_lag FROM ( \
-    SELECT processed_at - received_at AS lag FROM inbox FORCE INDEX (inbox_settled) WHERE status = 'processed' \
-    AND has_body IN (0, 1) AND processed_at >= {since} AND processed_at < {until} \
+    (SELECT CAST(avg(lag) AS SIGNED) AS mean_lag, CAST(max(lag) AS SIGNED) AS longest_lag FROM (\
+    (SELECT processed_at, processed_at - received_at AS lag FROM inbox FORCE INDEX (inbox_settled) \
+    WHERE status = 'processed' AND has_body = 1 AND processed_at >= {since} AND processed_at < {until} \
+    ORDER BY processed_at DESC LIMIT 100) UNION ALL \
+    (SELECT processed_at, processed_at - received_at AS lag FROM inbox FORCE INDEX (inbox_settled) \
+    WHERE status = 'processed' AND has_body = 0 AND processed_at >= {since} AND processed_at < {until} \
+    ORDER BY processed_at DESC LIMIT 100) \
     ORDER BY processed_at DESC LIMIT 100) AS last) AS waits";
 
 /// Back in their places: a session is sent again in its order. Those that were delayed have waited already.
