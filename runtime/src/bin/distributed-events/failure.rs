@@ -58,3 +58,15 @@ impl From<std::io::Error> for Failure {
         Self::Failed(format!("the output can't be written: {error}"))
     }
 }
+
+/// An error with its causes: an HTTP client's "client error" alone says nothing.
+#[cfg(any(feature = "cli-otel", feature = "entra"))]
+pub(crate) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -25,6 +25,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::config::{Credential, Given};
+use crate::failure::with_causes;
 
 const PATIENCE: Duration = Duration::from_secs(15);
 /// A token that ends sooner is asked for anew.
@@ -111,7 +112,7 @@ impl Entra {
     async fn ask(&self, request: Request<Full<Bytes>>) -> Result<AccessToken, String> {
         let place = request.uri().authority().map_or_else(String::new, ToString::to_string);
         let away = |error: &dyn fmt::Display| format!("{place} can't be reached: {error}");
-        let answer = self.client.request(request).await.map_err(|error| away(&with_cause(&error)))?;
+        let answer = self.client.request(request).await.map_err(|error| away(&with_causes(&error)))?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), LONGEST).collect().await;
         let body = body.map_err(|error| away(&error))?.to_bytes();
@@ -261,9 +262,4 @@ fn client() -> Result<Client<HttpsConnector<HttpConnector>, Full<Bytes>>, String
         .with_no_client_auth();
     let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
     Ok(Client::builder(TokioExecutor::new()).build(connector))
-}
-
-/// "client error" alone says nothing.
-fn with_cause(error: &dyn std::error::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }

@@ -12,7 +12,9 @@ use std::path::Path;
 
 pub(crate) use entities::{Subscription, Topic};
 pub(crate) use given::Given;
-pub(crate) use lanes::{Access, Credential, Identity, Lane, Transport};
+#[cfg(feature = "entra")]
+pub(crate) use lanes::Credential;
+pub(crate) use lanes::{Access, Identity, Lane, Transport};
 pub(crate) use sections::{Errors, Inbox, Log, OnError, Outbox, Telemetry};
 
 use self::reader::Reader;

@@ -147,6 +147,10 @@ impl Log {
 /// `[telemetry]`: what OpenTelemetry is told, where the environment names a collector.
 #[derive(Debug, Default)]
 pub(crate) struct Telemetry {
+    #[cfg_attr(
+        not(feature = "cli-otel"),
+        expect(dead_code, reason = "a mistake in it is told all the same")
+    )]
     pub(crate) service_name: Option<String>,
 }
 

@@ -21,6 +21,7 @@ use tracing_subscriber::filter::{Filtered, LevelFilter};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::Telemetry as Settings;
+use crate::failure::with_causes;
 
 /// How long a collector may take for an answer, and the process for its last words.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -165,15 +166,4 @@ impl HttpClient for Client {
             answer
         })
     }
-}
-
-/// "client error" alone says nothing.
-fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
