@@ -86,6 +86,9 @@ impl Side {
 const BLOCKED: &str = "SELECT count(*) FROM pg_stat_activity \
     WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%INTO inbox%'";
 
+const INSERTED: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+    AND state = 'idle in transaction' AND query LIKE 'WITH clock%INTO inbox%'";
+
 #[tokio::test]
 async fn a_batch_is_inserted_after_the_one_before_it() {
     let side = Side::new().await;
@@ -101,6 +104,10 @@ async fn a_batch_is_inserted_after_the_one_before_it() {
     side.waits("the first batch waits for a key", BLOCKED).await;
     let received = || async { side.broker.received(&side.source) };
     eventually("the second batch is there", received, |count| *count == EVENTS).await;
+    // Long enough for one that would not wait.
+    for _ in 0..100 {
+        assert_eq!(side.number(INSERTED).await, 0, "the second batch is inserted before the first");
+    }
     sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
     side.stores_all_in_order().await;
     relay.abort();
@@ -114,9 +121,6 @@ const TRIGGER: &str = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql
 
 const COMMITTING: &str = "SELECT count(*) FROM pg_stat_activity \
     WHERE datname = current_database() AND wait_event_type = 'Lock' AND query = 'COMMIT'";
-
-const INSERTED: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
-    AND state = 'idle in transaction' AND query LIKE '%INTO inbox%'";
 
 #[tokio::test]
 async fn a_batch_is_inserted_while_the_one_before_it_commits_and_goes_where_that_fails() {
