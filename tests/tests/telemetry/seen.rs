@@ -1,5 +1,8 @@
 //! What OpenTelemetry's SDK has been told, in memory.
 
+use std::cell::Cell;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Meter, MeterProvider};
 use opentelemetry::trace::TracerProvider;
@@ -7,26 +10,38 @@ use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData};
 use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader, SdkMeterProvider};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
 use tests::eventually::eventually;
-use tracing::subscriber::DefaultGuard;
+use tracing_subscriber::filter::dynamic_filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 
-/// Everything that this thread, and so a test with its services, traces while this lives.
+/// What is traced in this process, by whatever thread: a span that closes on one of sqlx's closes its parent only where
+/// that thread has the same subscriber.
+static TRACED: LazyLock<InMemorySpanExporter> = LazyLock::new(|| {
+    let exporter = InMemorySpanExporter::default();
+    let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
+    let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("tests"));
+    let of_the_listener = dynamic_filter_fn(|_, _| LISTENS.get());
+    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(of_the_listener).with(layer))
+        .unwrap();
+    exporter
+});
+static ONE_LISTENS: Mutex<()> = Mutex::new(());
+thread_local!(static LISTENS: Cell<bool> = const { Cell::new(false) });
+
+/// Every span that this thread, and so a test with its services, begins while this lives. One test at a time does that.
 pub(crate) struct Traces {
-    exporter: InMemorySpanExporter,
-    _listening: DefaultGuard,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Traces {
     pub(crate) fn listen() -> Self {
-        let exporter = InMemorySpanExporter::default();
-        let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
-        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("tests"));
-        let listening = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
-        Self { exporter, _listening: listening }
+        let alone = ONE_LISTENS.lock().unwrap_or_else(PoisonError::into_inner);
+        TRACED.reset();
+        LISTENS.set(true);
+        Self { _alone: alone }
     }
 
     pub(crate) fn all(&self) -> Vec<SpanData> {
-        self.exporter.get_finished_spans().unwrap()
+        TRACED.get_finished_spans().unwrap()
     }
 
     /// The spans of a name, once there are so many.
@@ -40,6 +55,12 @@ impl Traces {
         let mut spans = self.named(name, 1).await;
         assert_eq!(spans.len(), 1, "{spans:#?}");
         spans.remove(0)
+    }
+}
+
+impl Drop for Traces {
+    fn drop(&mut self) {
+        LISTENS.set(false);
     }
 }
 
