@@ -119,24 +119,26 @@ impl<E: Into<BoxError>> From<E> for HandlerError {
 impl fmt::Display for HandlerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            Kind::Failed(error) | Kind::DeadLetter(error) => {
-                write!(f, "{error}")?;
-                // A transparent wrapper repeats its source's text; saying it twice helps nobody.
-                let mut last = error.to_string();
-                let mut source = error.source();
-                while let Some(cause) = source {
-                    let text = cause.to_string();
-                    if !last.contains(&text) {
-                        write!(f, ": {text}")?;
-                        last = text;
-                    }
-                    source = cause.source();
-                }
-                Ok(())
-            }
+            Kind::Failed(error) | Kind::DeadLetter(error) => f.write_str(&with_causes(error.as_ref())),
             Kind::RetryAfter(delay) => write!(f, "the handler asked to be run again after {delay:?}"),
             Kind::TimedOut(after) => write!(f, "the handler did not return within {after:?}"),
             Kind::Panicked(text) => write!(f, "the handler panicked: {text}"),
         }
     }
+}
+
+/// An error with its causes. A wrapper often repeats its cause's text; saying it twice helps nobody.
+pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut last = error.to_string();
+    let mut text = last.clone();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !last.contains(&said) {
+            text = format!("{text}: {said}");
+            last = said;
+        }
+        source = cause.source();
+    }
+    text
 }

@@ -161,7 +161,10 @@ impl Credential {
                 let scopes = ["https://servicebus.azure.net//.default"];
                 let token = credential.get_token(&scopes, None).await.map_err(|error| TokenError {
                     audience: audience.to_owned(),
-                    reason: format!("{error}: check the identity that this process runs under"),
+                    reason: format!(
+                        "{} (check the identity that this process runs under)",
+                        reason_of(&error)
+                    ),
                 })?;
                 let expires_at =
                     UNIX_EPOCH + Duration::from_secs(token.expires_on.unix_timestamp().max(0).unsigned_abs());
@@ -178,6 +181,13 @@ impl Credential {
             Self::Entra(_) => {}
         }
     }
+}
+
+/// In one line: `azure_identity` writes several, and hides why there was no answer behind that it asks no more.
+#[cfg(feature = "entra")]
+fn reason_of(error: &azure_core::Error) -> String {
+    let text = crate::error::with_causes(error);
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 /// A shared access signature (Service Bus, "Shared access signatures").
@@ -236,6 +246,18 @@ mod tests {
         assert_eq!(keys.current().key.reveal(), "rolled");
         keys.refused().await;
         assert_eq!(keys.current().key.reveal(), "rolled", "there is no other");
+    }
+
+    /// As `azure_identity` tells that a managed identity's door does not answer.
+    #[cfg(feature = "entra")]
+    #[test]
+    fn why_there_is_no_token_of_entra_is_told_in_one_line_and_once() {
+        use azure_core::error::{Error, ErrorKind};
+        let cause = Error::with_message(ErrorKind::Io, "no route to host");
+        let error = cause.with_context("not tried again");
+        let error =
+            Error::with_error(ErrorKind::Credential, error, "failed. not tried again\r\n\nTo mend it, read");
+        assert_eq!(reason_of(&error), "failed. not tried again; To mend it, read: no route to host");
     }
 
     #[test]

@@ -5,8 +5,8 @@ use hyper::Uri;
 use hyper::body::Bytes;
 use hyper::header::HeaderValue;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::TokioExecutor;
 use tokio_rustls::rustls::RootCertStore;
 
@@ -51,17 +51,6 @@ pub(in crate::broker) async fn authorization(
         HeaderValue::try_from(format!("{scheme}{}", token.text.reveal())).map_err(unspeakable)?;
     header.set_sensitive(true);
     Ok(header)
-}
-
-/// With its causes: "client error" alone says nothing.
-pub(in crate::broker) fn reason_of(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
 
 /// A URL's scheme, host and port, if it has nothing else.

@@ -14,6 +14,7 @@ use super::endpoint::Endpoint;
 use super::http::{self, HttpClient};
 use super::topology::TopologyError;
 use super::xml::Element;
+use crate::error::with_causes;
 use crate::retry::Backoff;
 
 /// What Microsoft's clients of the last years speak.
@@ -165,7 +166,7 @@ impl Management {
             .body(Full::new(body.unwrap_or_default()))
             .map_err(|error| Failed::Connection(format!("{url} can't be asked: {error}")))?;
         let response = self.client.request(request).await;
-        let response = response.map_err(|error| Failed::Connection(http::reason_of(&error)))?;
+        let response = response.map_err(|error| Failed::Connection(with_causes(&error)))?;
         let (status, retry_after) = (response.status(), response.headers().get(RETRY_AFTER).cloned());
         let seconds = retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
         let body = Limited::new(response.into_body(), LARGEST).collect().await;

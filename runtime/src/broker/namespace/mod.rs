@@ -29,7 +29,7 @@ pub(super) use credential::{Credential, Keys};
 pub(super) use endpoint::{Endpoint, certificates};
 pub(super) use http::base_of;
 #[cfg(feature = "service-bus-http")]
-pub(super) use http::{HttpClient, authorization, client as http_client, reason_of};
+pub(super) use http::{HttpClient, authorization, client as http_client};
 #[cfg(feature = "service-bus-http")]
 pub(super) use management::detail_of;
 pub(super) use met::Met;

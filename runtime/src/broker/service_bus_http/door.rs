@@ -17,7 +17,8 @@ use hyper::header::{AUTHORIZATION, RETRY_AFTER};
 use tokio::sync::Mutex;
 
 use super::refusal::Refusal;
-use crate::broker::namespace::{Credential, Endpoint, HttpClient, authorization, http_client, reason_of};
+use crate::broker::namespace::{Credential, Endpoint, HttpClient, authorization, http_client};
+use crate::error::with_causes;
 
 /// What `brokerproperties` is called from here on: under its own name the crate would read it, and mostly fail. No header
 /// of the answer can have this one, since it is no name to HTTP.
@@ -99,7 +100,7 @@ impl Door {
         let asked = asked.header(AUTHORIZATION, token).body(Full::new(body.clone()));
         let asked = asked.map_err(|error| Refusal::NoAnswer(format!("{url} can't be asked: {error}")))?;
         let response = self.client.request(asked).await;
-        let response = response.map_err(|error| Refusal::NoAnswer(reason_of(&error)))?;
+        let response = response.map_err(|error| Refusal::NoAnswer(with_causes(&error)))?;
         let (head, body) = response.into_parts();
         let body = Limited::new(body, LARGEST).collect().await;
         let body =
