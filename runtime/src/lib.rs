@@ -77,6 +77,7 @@
 //! | `otel` | no | traces and metrics for OpenTelemetry: [`manual::telemetry`] |
 //! | `cli` | no | the binary `distributed-events`: operates the tables of any application, and relays them |
 //! | `cli-otel` | no | the same, whose relay exports traces and metrics by OTLP |
+//! | `cli-entra` | no | the same, whose relay may come in by an identity of Microsoft Entra ID |
 //! | `dashboard` | no | the dashboard: an axum router that any service can mount, and a command of that binary |
 //! | `testing` | no | what tests need: with `sqlite`, a bus in simulated time and simulated troubles for your own handlers; random numbers, ids and hints by a seed |
 #![cfg_attr(docsrs, feature(doc_cfg))]

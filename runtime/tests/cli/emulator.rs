@@ -62,7 +62,7 @@ impl Emulator {
     }
 
     /// Its AMQP door.
-    #[cfg(feature = "entra")]
+    #[cfg(feature = "cli-entra")]
     pub(crate) const fn port(&self) -> u16 {
         self.amqp
     }

@@ -1,15 +1,19 @@
 //! Relays that come in by an identity of Microsoft Entra ID, as far as that can be had without Azure: a door that gives out
 //! tokens, of which the emulator checks the signature.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpListener;
+use std::io::{BufRead as _, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde_json::{Value, json};
 use sha2::Sha256;
+use tempfile::NamedTempFile;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::{self, ServerConfig, ServerConnection, StreamOwned};
 
 use crate::emulator::Emulator;
 use crate::program::Program;
@@ -27,21 +31,59 @@ fn token(key: &str) -> String {
     format!("SharedAccessSignature sr={resource}&sig={signed}&se={end}&skn=RootManageSharedAccessKey")
 }
 
-/// A server that gives out tokens, and keeps what it was asked: the head of each request in lower case, and its body.
+/// What a door answers to a request: the status, and the body.
+type Answer = (&'static str, Value);
+
+/// A server that gives out tokens, and keeps what it was asked: the head of each request, and its body.
 struct Door {
-    address: String,
+    url: String,
+    /// What is to be trusted, in PEM.
+    certificate: NamedTempFile,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Door {
-    fn open(status: &'static str, answer: String) -> Self {
+    /// A machine's own, which gives out tokens for the emulator as IMDS does.
+    fn of_the_machine() -> Self {
+        let end = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 3_600;
+        let answer = json!({
+            "access_token": token(Emulator::KEY), "client_id": "ours", "expires_in": "3600",
+            "expires_on": end.to_string(), "resource": "https://servicebus.azure.net/", "token_type": "Bearer",
+        });
+        Self::open("http", "", Ok, move |_| ("200 OK", answer.clone()))
+    }
+
+    /// Entra ID's, which speaks TLS alone.
+    fn of_entra(answer: impl Fn(&str) -> Answer + Send + 'static) -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let certificate = certificate.self_signed(&key).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key.serialize_der().try_into().unwrap())
+            .unwrap();
+        let config = Arc::new(config);
+        let accept = move |stream| Ok(StreamOwned::new(ServerConnection::new(Arc::clone(&config))?, stream));
+        Self::open("https", &certificate.pem(), accept, answer)
+    }
+
+    fn open<S: Read + Write>(
+        scheme: &str,
+        trusted: &str,
+        accept: impl Fn(TcpStream) -> Result<S, rustls::Error> + Send + 'static,
+        answer: impl Fn(&str) -> Answer + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
+        let url = format!("{scheme}://{}", listener.local_addr().unwrap());
+        let mut certificate = NamedTempFile::new().unwrap();
+        certificate.write_all(trusted.as_bytes()).unwrap();
         let asked = Arc::<Mutex<Vec<String>>>::default();
         let keeping = Arc::clone(&asked);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let mut stream = BufReader::new(stream);
+                let mut stream = BufReader::new(accept(stream).unwrap());
                 let mut head = String::new();
                 while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).unwrap() > 0 {}
                 let length = head.to_ascii_lowercase().lines().find_map(|line| {
@@ -49,29 +91,42 @@ impl Door {
                 });
                 let mut body = vec![0; length.unwrap_or(0)];
                 stream.read_exact(&mut body).unwrap();
-                keeping.lock().unwrap().push(head + std::str::from_utf8(&body).unwrap());
-                let length = answer.len();
+                let request = head + std::str::from_utf8(&body).unwrap();
+                let (status, body) = answer(&request);
+                keeping.lock().unwrap().push(request);
+                // Whoever has no JSON to say says a page.
+                let body = body.as_str().map_or_else(|| body.to_string(), ToOwned::to_owned);
+                let length = body.len();
                 let head =
                     format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
-                stream.get_mut().write_all((head + &answer).as_bytes()).unwrap();
+                stream.get_mut().write_all((head + &body).as_bytes()).unwrap();
             }
         });
-        Self { address, asked }
+        Self { url, certificate, asked }
     }
 
-    fn giving(key: &str) -> Self {
-        let answer =
-            serde_json::json!({ "access_token": token(key), "expires_in": 3_600, "token_type": "Bearer" });
-        Self::open("200 OK", answer.to_string())
-    }
-
-    fn url(&self) -> String {
-        format!("http://{}", self.address)
+    /// An environment in which it is Entra ID's, and these are added.
+    fn and<'a>(&'a self, others: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+        let certificate = self.certificate.path().to_str().unwrap();
+        [&[("AZURE_AUTHORITY_HOST", self.url.as_str()), ("SSL_CERT_FILE", certificate)], others].concat()
     }
 
     fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
+}
+
+/// What Entra ID answers to whom it knows.
+fn welcome() -> Answer {
+    ("200 OK", json!({ "access_token": token(Emulator::KEY), "expires_in": 3_600, "token_type": "Bearer" }))
+}
+
+/// And to whom it does not; the line break is its own.
+fn refusal() -> Answer {
+    let description = "AADSTS7000215: wrong secret\r\nTrace ID: 1";
+    let answer =
+        json!({ "error": "invalid_client", "error_codes": [7_000_215], "error_description": description });
+    ("401 Unauthorized", answer)
 }
 
 /// A relay that comes in by an identity, at an emulator that has its topic.
@@ -88,7 +143,7 @@ impl Relay {
         program.write("relay.toml", &emulator.config());
         assert_eq!(program.asked(&emulator, &["topology", "--ensure"]).status, 0);
         let config = format!(
-            "[outbox]\npoll_interval = \"20ms\"\n[lanes.default]\nnamespace = \"localhost:{}\"\n{credential}\n\
+            "[outbox]\npoll_interval = \"20ms\"\nretry_initial = \"20ms\"\nretry_max = \"200ms\"\n[lanes.default]\nnamespace = \"localhost:{}\"\n{credential}\n\
              root_certificates = \"authority.pem\"\n[log]\nfilter = \"trace\"\n",
             emulator.port()
         );
@@ -96,91 +151,125 @@ impl Relay {
         Self { emulator, program }
     }
 
+    /// Its log goes to a file, which takes all of it while nobody reads.
     fn start(&self, environment: &[(&str, &str)]) -> Child {
+        let log = std::fs::File::create(self.program.path("log")).unwrap();
         let mut command = self.program.command(&["--config", "relay.toml", "relay", "--outbox-only"]);
-        command.envs(environment.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().unwrap()
+        command.envs(environment.iter().copied()).stdout(Stdio::piped()).stderr(log).spawn().unwrap()
     }
 
-    /// Relays events with it; returns the log.
-    async fn relays(&self, environment: &[(&str, &str)]) -> String {
+    /// Its log, in which no secret is.
+    fn log(&self) -> String {
+        let log = std::fs::read_to_string(self.program.path("log")).unwrap();
+        assert!(!log.contains("sig=") && !log.contains("s3cret"), "{log}");
+        log
+    }
+
+    /// Relays events with it.
+    async fn relays(&self, environment: &[(&str, &str)]) {
         let rows = Rows::of(&self.program).await;
         publish(&rows, 0..3).await;
         let child = self.start(environment);
         until(&rows, "SELECT count(*) FROM outbox WHERE status = 'sent'", 3).await;
-        let said = stop(child);
-        assert_eq!(said.status, 0, "{}", said.error);
-        assert!(!said.error.contains("sig=") && !said.error.contains("s3cret"), "{}", said.error);
-        let _kept = &self.emulator;
-        said.error
+        assert_eq!(stop(child).status, 0, "{}", self.log());
+        let (_read, _kept) = (self.log(), &self.emulator);
+    }
+
+    /// Has an event to relay, and says this instead.
+    async fn tells(&self, environment: &[(&str, &str)], expected: &str) {
+        publish(&Rows::of(&self.program).await, 0..1).await;
+        let child = self.start(environment);
+        eventually(|| self.log().contains(expected), expected).await;
+        assert_eq!(stop(child).status, 0, "{}", self.log());
+    }
+}
+
+async fn eventually(is_so: impl Fn() -> bool, what: &str) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "never came: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
 #[tokio::test]
 async fn a_managed_identity_asks_the_machines_own_door() {
     let (relay, door) =
-        (Relay::new("credential = \"managed-identity\"\nclient_id = \"ours\""), Door::giving(Emulator::KEY));
-    relay.relays(&[("AZURE_POD_IDENTITY_AUTHORITY_HOST", &door.url())]).await;
+        (Relay::new("credential = \"managed-identity\"\nclient_id = \"ours\""), Door::of_the_machine());
+    relay.relays(&[("AZURE_POD_IDENTITY_AUTHORITY_HOST", &door.url)]).await;
     let asked = door.asked();
-    let expected = "GET /metadata/identity/oauth2/token?api-version=2018%2D02%2D01\
-        &resource=https%3A%2F%2Fservicebus%2Eazure%2Enet%2F&client_id=ours HTTP/1.1\r\n";
+    let expected = "GET /metadata/identity/oauth2/token?api-version=2019-08-01\
+        &resource=https%3A%2F%2Fservicebus.azure.net%2F&client_id=ours HTTP/1.1\r\n";
     assert!(asked[0].starts_with(expected) && asked[0].contains("metadata: true\r\n"), "{}", asked[0]);
     assert_eq!(asked.len(), 1, "a token is kept while it is good: {asked:?}");
 }
 
 #[tokio::test]
 async fn a_managed_identity_of_an_app_shows_its_header() {
-    let (relay, door) = (Relay::new("credential = \"managed-identity\""), Door::giving(Emulator::KEY));
-    let at = format!("{}/msi/token", door.url());
+    let (relay, door) = (Relay::new("credential = \"managed-identity\""), Door::of_the_machine());
+    let at = format!("{}/msi/token", door.url);
     relay.relays(&[("IDENTITY_ENDPOINT", &at), ("IDENTITY_HEADER", "s3cret")]).await;
     let asked = &door.asked()[0];
-    assert!(asked.starts_with("GET /msi/token?api-version=2019%2D08%2D01&resource="), "{asked}");
+    assert!(asked.starts_with("GET /msi/token?api-version=2019-08-01&resource="), "{asked}");
     assert!(asked.contains("x-identity-header: s3cret\r\n"), "{asked}");
 }
 
 #[tokio::test]
 async fn a_secret_and_a_pods_file_are_sent_to_the_authority() {
     let way = "credential = \"client-secret\"\ntenant_id = \"our-tenant\"\nclient_id = \"ours\"\nclient_secret_env = \"SECRET\"";
-    let (relay, door) = (Relay::new(way), Door::giving(Emulator::KEY));
-    relay.relays(&[("AZURE_AUTHORITY_HOST", &door.url()), ("SECRET", "s3cret&more")]).await;
+    let (relay, door) = (Relay::new(way), Door::of_entra(|_| welcome()));
+    relay.relays(&door.and(&[("SECRET", "s3cret&more")])).await;
     let asked = door.asked()[0].clone();
     assert!(asked.starts_with("POST /our-tenant/oauth2/v2.0/token HTTP/1.1\r\n"), "{asked}");
-    assert!(asked.ends_with("&client_secret=s3cret%26more") && asked.contains("client_id=ours&"), "{asked}");
-    let scope =
-        "grant_type=client%5Fcredentials&scope=https%3A%2F%2Fservicebus%2Eazure%2Enet%2F%2F%2Edefault";
-    assert!(asked.contains(scope), "{asked}");
+    assert!(asked.contains("client_id=ours&client_secret=s3cret%26more&"), "{asked}");
+    let scope = "grant_type=client_credentials&scope=https%3A%2F%2Fservicebus.azure.net%2F%2F.default";
+    assert!(asked.ends_with(scope), "{asked}");
 
-    let (relay, door) = (Relay::new("credential = \"workload-identity\""), Door::giving(Emulator::KEY));
+    let (relay, door) = (Relay::new("credential = \"workload-identity\""), Door::of_entra(|_| welcome()));
     let file = relay.program.write("token", "s3cret-of-the-pod\n");
-    let environment = [
-        ("AZURE_AUTHORITY_HOST", &door.url()[..]),
+    let pod = [
         ("AZURE_TENANT_ID", "our-tenant"),
         ("AZURE_CLIENT_ID", "ours"),
-        ("AZURE_FEDERATED_TOKEN_FILE", &file),
+        ("AZURE_FEDERATED_TOKEN_FILE", file.as_str()),
     ];
-    relay.relays(&environment).await;
+    relay.relays(&door.and(&pod)).await;
     let asked = door.asked()[0].clone();
-    assert!(asked.ends_with("&client_assertion=s3cret%2Dof%2Dthe%2Dpod"), "{asked}");
+    assert!(asked.contains("client_assertion=s3cret-of-the-pod&client_assertion_type="), "{asked}");
 }
 
 #[tokio::test]
-async fn a_refusal_is_told_in_the_words_of_entra() {
-    let refusal =
-        serde_json::json!({ "error": "invalid_client", "error_description": "AADSTS7000215: wrong secret" });
-    let way = "credential = \"client-secret\"\ntenant_id = \"t\"\nclient_id = \"ours\"\nclient_secret_file = \"secret\"";
-    let (relay, door) = (Relay::new(way), Door::open("401 Unauthorized", refusal.to_string()));
-    relay.program.write("secret", "s3cret");
-    let rows = Rows::of(&relay.program).await;
-    publish(&rows, 0..1).await;
-    let child = relay.start(&[("AZURE_AUTHORITY_HOST", &door.url())]);
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    while door.asked().len() < 2 {
-        assert!(std::time::Instant::now() < deadline, "it asks again");
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+async fn what_is_renewed_in_its_file_is_sent_without_a_restart() {
+    for way in ["client-secret\"\nclient_secret_file", "workload-identity\"\ntoken_file"] {
+        let way = format!("credential = \"{way} = \"file\"\ntenant_id = \"t\"\nclient_id = \"ours\"");
+        let relay = Relay::new(&way);
+        let door = Door::of_entra(|asked| if asked.contains("renewed") { welcome() } else { refusal() });
+        relay.program.write("file", "s3cret");
+        let rows = Rows::of(&relay.program).await;
+        publish(&rows, 0..1).await;
+        let child = relay.start(&door.and(&[]));
+        eventually(|| !door.asked().is_empty(), "a request").await;
+        relay.program.write("file", "s3cret-renewed");
+        until(&rows, "SELECT count(*) FROM outbox WHERE status = 'sent'", 1).await;
+        assert_eq!(stop(child).status, 0, "{}", relay.log());
     }
-    let said = stop(child);
-    assert!(said.error.contains("AADSTS7000215: wrong secret"), "{}", said.error);
-    assert!(!said.error.contains("s3cret"), "{}", said.error);
+}
+
+#[tokio::test]
+async fn why_there_is_no_token_is_told() {
+    let way = "credential = \"client-secret\"\ntenant_id = \"t\"\nclient_id = \"ours\"\nclient_secret_file = \"secret\"";
+    let relay = Relay::new(way);
+    relay.program.write("secret", "s3cret");
+    let door = Door::of_entra(|_| refusal());
+    relay.tells(&door.and(&[]), "AADSTS7000215: wrong secret").await;
+
+    let door = Door::of_entra(|_| ("502 Bad Gateway", json!("<html>a proxy's</html>")));
+    relay.tells(&door.and(&[]), ": it answers with 502 Bad Gateway, and not as Entra ID does").await;
+
+    // Nobody listens there.
+    let relay = Relay::new("credential = \"managed-identity\"");
+    relay
+        .tells(&[("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:1")], "127.0.0.1:1: client error")
+        .await;
 }
 
 #[test]
@@ -211,7 +300,8 @@ fn what_an_identity_lacks_is_told_before_the_relay_starts() {
                 ("AZURE_TENANT_ID", "t"),
                 ("AZURE_AUTHORITY_HOST", "http://login.example.org"),
             ],
-            "AZURE_AUTHORITY_HOST is to begin with https://: secrets are sent there",
+            "authority host doesn't use HTTPS scheme: http://login.example.org: look at `tenant_id`, `client_id` and the \
+             environment variable AZURE_AUTHORITY_HOST",
         ),
         ("credential = \"workload-identity\"", &[], "AZURE_FEDERATED_TOKEN_FILE"),
     ] {

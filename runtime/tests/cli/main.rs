@@ -9,7 +9,7 @@ mod deployment;
 #[cfg(feature = "service-bus")]
 mod emulator;
 mod help;
-#[cfg(feature = "entra")]
+#[cfg(feature = "cli-entra")]
 mod identity;
 mod mistakes;
 mod operating;

@@ -60,7 +60,7 @@ impl From<std::io::Error> for Failure {
 }
 
 /// An error with its causes: an HTTP client's "client error" alone says nothing.
-#[cfg(any(feature = "cli-otel", feature = "entra"))]
+#[cfg(any(feature = "cli-otel", feature = "cli-entra"))]
 pub(crate) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -17,6 +17,8 @@ mod config;
 mod confirm;
 mod database;
 mod failure;
+#[cfg(any(feature = "cli-otel", feature = "cli-entra"))]
+mod https;
 mod output;
 mod progress;
 mod telemetry;

@@ -91,16 +91,16 @@ fn amqp(lane: &Lane, text: &str, certificates: Option<&[u8]>) -> Result<Namespac
     set(namespace.map_err(|error| error.to_string())?, lane, certificates)
 }
 
-#[cfg(feature = "entra")]
+#[cfg(feature = "cli-entra")]
 fn by_identity(lane: &Lane, identity: &Identity, certificates: Option<&[u8]>) -> Result<Namespace, String> {
-    let credential = std::sync::Arc::new(super::entra::Entra::of(&identity.credential)?);
+    let credential = super::entra::credential(&identity.credential)?;
     let namespace = distributed_events::ServiceBus::with_credential(&identity.namespace, credential);
     set(namespace.map_err(|error| error.to_string())?, lane, certificates)
 }
 
-#[cfg(not(feature = "entra"))]
+#[cfg(not(feature = "cli-entra"))]
 fn by_identity(_lane: &Lane, identity: &Identity, _certificates: Option<&[u8]>) -> Result<Namespace, String> {
-    Err(format!("{} is not let in by an identity of Entra ID: {}", identity.namespace, missing("entra")))
+    Err(format!("{} is not let in by an identity of Entra ID: {}", identity.namespace, missing("cli-entra")))
 }
 
 /// What a lane says of the way to its namespace.
@@ -154,7 +154,7 @@ fn https(_lane: &Lane, _text: &str, _certificates: Option<&[u8]>) -> Result<Name
     Err(missing("service-bus-http"))
 }
 
-#[cfg(not(all(feature = "entra", feature = "service-bus-http")))]
+#[cfg(not(all(feature = "cli-entra", feature = "service-bus-http")))]
 fn missing(feature: &str) -> String {
     format!(
         "this binary was built without the feature `{feature}`, which this transport needs: build one that has it"

@@ -5,7 +5,7 @@ mod change;
 #[cfg(feature = "dashboard")]
 mod dashboard;
 mod detail;
-#[cfg(feature = "entra")]
+#[cfg(feature = "cli-entra")]
 mod entra;
 mod list;
 mod migrate;

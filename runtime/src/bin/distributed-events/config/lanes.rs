@@ -39,7 +39,10 @@ pub(crate) enum Access {
 pub(crate) struct Identity {
     /// The host name of the namespace.
     pub(crate) namespace: String,
-    #[cfg_attr(not(feature = "entra"), expect(dead_code, reason = "a mistake in it is told all the same"))]
+    #[cfg_attr(
+        not(feature = "cli-entra"),
+        expect(dead_code, reason = "a mistake in it is told all the same")
+    )]
     pub(crate) credential: Credential,
     /// File, line and key.
     pub(crate) at: String,
@@ -47,7 +50,7 @@ pub(crate) struct Identity {
 
 /// How a token is come by.
 #[derive(Debug)]
-#[cfg_attr(not(feature = "entra"), expect(dead_code, reason = "a mistake in it is told all the same"))]
+#[cfg_attr(not(feature = "cli-entra"), expect(dead_code, reason = "a mistake in it is told all the same"))]
 pub(crate) enum Credential {
     /// The machine's own identity, or the one with this client id.
     Managed { client_id: Option<String> },

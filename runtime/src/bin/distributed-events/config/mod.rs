@@ -12,7 +12,7 @@ use std::path::Path;
 
 pub(crate) use entities::{Subscription, Topic};
 pub(crate) use given::Given;
-#[cfg(feature = "entra")]
+#[cfg(feature = "cli-entra")]
 pub(crate) use lanes::Credential;
 pub(crate) use lanes::{Access, Identity, Lane, Transport};
 pub(crate) use sections::{Errors, Inbox, Log, OnError, Outbox, Telemetry};

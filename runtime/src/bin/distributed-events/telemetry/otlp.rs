@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_http::hyper::HyperClient;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
@@ -22,6 +21,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::Telemetry as Settings;
 use crate::failure::with_causes;
+use crate::https::{Connector, connector};
 
 /// How long a collector may take for an answer, and the process for its last words.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -96,7 +96,7 @@ fn resource(settings: &Settings) -> Resource {
 /// Exporters work on threads of their own; their requests are made on the relay's runtime.
 #[derive(Clone, Debug)]
 struct Client {
-    client: HyperClient<HttpsConnector<hyper_util::client::legacy::connect::HttpConnector>>,
+    client: HyperClient<Connector>,
     runtime: Handle,
     /// Whether the last request failed, which has been told.
     failing: Arc<AtomicBool>,
@@ -104,12 +104,8 @@ struct Client {
 
 impl Client {
     fn new() -> Result<Self, String> {
-        let connector = HttpsConnectorBuilder::new().with_native_roots();
-        let connector =
-            connector.map_err(|error| format!("the system's certificates can't be read: {error}"))?;
-        let connector = connector.https_or_http().enable_http1().build();
         Ok(Self {
-            client: HyperClient::new(connector, PATIENCE, None),
+            client: HyperClient::new(connector()?, PATIENCE, None),
             runtime: Handle::current(),
             failing: Arc::default(),
         })
