@@ -13,24 +13,35 @@ pub(super) const READY: &str = "SELECT asked.shard::bigint AS shard \
     CROSS JOIN LATERAL (SELECT FROM inbox WHERE subscription = $1 AND inbox.shard = asked.shard \
     AND status = 'pending' AND seq > asked.low ORDER BY seq LIMIT 1) AS found ORDER BY asked.place";
 
-/// Blocked sessions are left out here and not by the reader, so that any number of their rows hides no other.
+/// Blocked sessions are left out here and not by the reader, so that any number of their rows hides no other. Where a page
+/// begins is asked as for the outbox, so that one plan serves every page.
 pub(super) const READ: &str = concat!(
     "SELECT ",
     inbox_columns!(),
-    " FROM inbox WHERE subscription = $1 AND shard = $2 AND status = 'pending' AND seq > $3 ",
+    " FROM inbox WHERE subscription = $1 AND shard = $2 AND status = 'pending' AND seq > (SELECT $3::bigint) ",
     "AND (session_id IS NULL OR session_id NOT IN (SELECT unnest($4::text[]))) ",
     "AND seq NOT IN (SELECT unnest($5::bigint[])) ORDER BY seq"
 );
 
-pub(super) const MARK_PROCESSED: &str = concat!(
-    "WITH marked AS (UPDATE inbox SET status = 'processed', processed_at = ",
-    now!(),
-    " WHERE seq + 0 = ANY($1) AND ",
-    is_pending!(),
-    " RETURNING 1) SELECT count(*) AS marked, ",
-    marked!(),
-    " FROM marked"
-);
+macro_rules! mark_processed {
+    ($seqs:literal) => {
+        concat!(
+            "WITH marked AS (UPDATE inbox SET status = 'processed', processed_at = ",
+            now!(),
+            " WHERE seq + 0 ",
+            $seqs,
+            " AND ",
+            is_pending!(),
+            " RETURNING 1) SELECT count(*) AS marked, ",
+            marked!(),
+            " FROM marked"
+        )
+    };
+}
+
+pub(super) const MARK_PROCESSED: &str = mark_processed!("= ANY($1)");
+/// A list of one is planned anew at each execution, because the plan for any list expects more.
+pub(super) const MARK_ONE_PROCESSED: &str = mark_processed!("= $1");
 
 /// Only the holder of the lease may write what became of an attempt (rule 4).
 macro_rules! fenced {
@@ -102,7 +113,11 @@ pub(super) async fn mark_processed(conn: &mut PgConnection, seqs: &[i64]) -> Res
 }
 
 async fn mark(conn: &mut PgConnection, seqs: &[i64]) -> Result<u64, StorageError> {
-    let row = query(conn, MARK_PROCESSED).bind(seqs).fetch_one(conn).await?;
+    let query = match seqs {
+        [seq] => query(conn, MARK_ONE_PROCESSED).bind(*seq),
+        _ => query(conn, MARK_PROCESSED).bind(seqs),
+    };
+    let row = query.fetch_one(conn).await?;
     Reader::new(&row, "inbox").unsigned("marked")
 }
 

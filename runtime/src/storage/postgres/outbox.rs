@@ -57,10 +57,12 @@ const INSERT_PLAIN: &str = concat!(
 
 const TAKE_BACK: &str = "DELETE FROM outbox WHERE id = ANY($1)";
 
+/// Where a page begins is asked as if it were looked up: for a number that it knows the planner makes a plan anew at each
+/// execution, and goes through what was just deleted to see how many rows lie behind it.
 pub(super) const READ: &str = concat!(
     "SELECT ",
     outbox_columns!(),
-    " FROM outbox WHERE lane = $1 AND status = 'pending' AND deliver_at IS NULL AND seq > $2 ",
+    " FROM outbox WHERE lane = $1 AND status = 'pending' AND deliver_at IS NULL AND seq > (SELECT $2::bigint) ",
     "AND seq NOT IN (SELECT unnest($3::bigint[])) ORDER BY seq"
 );
 
@@ -71,11 +73,11 @@ pub(super) const READ_DUE: &str = concat!(
     " FROM outbox WHERE lane = $1 AND status = 'pending' AND deliver_at IS NOT NULL AND deliver_at <= ",
     now!(),
     " + ",
-    interval!("$4::bigint"),
-    " AND (deliver_at, seq) > (coalesce((SELECT deliver_at FROM outbox AS last WHERE last.seq = $2 ",
+    interval!("(SELECT $4::bigint)"),
+    " AND (deliver_at, seq) > (coalesce((SELECT deliver_at FROM outbox AS last WHERE last.seq = (SELECT $2::bigint) ",
     "AND deliver_at IS NOT NULL AND ",
     is_pending!(),
-    "), '-infinity'), $2) ",
+    "), '-infinity'), (SELECT $2::bigint)) ",
     "AND seq NOT IN (SELECT unnest($3::bigint[])) ORDER BY outbox.deliver_at, seq"
 );
 

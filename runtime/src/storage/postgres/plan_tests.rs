@@ -185,6 +185,7 @@ async fn the_inbox_is_read_by_its_index_of_pending_rows() {
     // What is sorted is the question.
     assert_indexes(inbox::READY, "'s', '{3, 4}', '{0, 0}'", &["inbox_pending"], SORTED).await;
     assert_indexes(inbox::MARK_PROCESSED, "'{1, 2, 3}'", &["inbox_seq"], IN_ORDER).await;
+    assert_indexes(inbox::MARK_ONE_PROCESSED, "1", &["inbox_seq"], IN_ORDER).await;
     assert_indexes(ingest::NAMES, "'s', ARRAY[gen_random_uuid()]", &["inbox_id"], IN_ORDER).await;
 }
 
@@ -290,6 +291,50 @@ async fn a_correlation_is_looked_for_along_indexes() {
         let all = related::OUTBOX.into_iter().zip(outbox).chain(related::INBOX.into_iter().zip(inbox));
         for (sql, index) in all {
             assert_plan(&mut conn, name, false, sql, day, &[index], SORTED).await;
+        }
+        conn
+    })
+    .await;
+}
+
+/// What the loops ask again and again, on a backlog as on little: after the first five executions, in which PostgreSQL
+/// compares, no more plans are made.
+#[tokio::test]
+async fn what_loops_repeat_is_planned_once() {
+    let statements = [
+        (paged(outbox::READ), "'default', 19000, '{}'"),
+        (paged(outbox::READ), "'default', 0, '{}'"),
+        (paged(outbox::READ_DUE), "'default', 0, '{}', 0"),
+        (outbox::MARK_SENT, "array_fill(gen_random_uuid(), ARRAY[100])"),
+        (outbox::DELETE_SENT, "array_fill(gen_random_uuid(), ARRAY[100])"),
+        (paged(inbox::READ), "'s', 3::smallint, 19000, '{}', '{}'"),
+        (paged(inbox::READ), "'s', 3::smallint, 0, '{}', '{}'"),
+        (inbox::READY, "'s', array_fill(3::smallint, ARRAY[64]), array_fill(0::bigint, ARRAY[64])"),
+        (inbox::MARK_ONE_PROCESSED, "0"),
+        (inbox::MARK_PROCESSED, "array_fill(-1::bigint, ARRAY[50])"),
+    ];
+    const BACKLOG: &str = "
+        INSERT INTO outbox (id, event_type, event_data)
+            SELECT gen_random_uuid(), 'e', repeat('x', 200) FROM generate_series(1, 20000);
+        INSERT INTO inbox (subscription, id, message_id, event_type, event_data, shard)
+            SELECT 's', gen_random_uuid(), n, 'e', repeat('x', 200), 3 FROM generate_series(1, 20000) AS n;
+        ANALYZE";
+    on_each_day(|mut conn, day| async move {
+        for backlog in [false, true] {
+            if backlog {
+                run(&mut conn, BACKLOG).await;
+            }
+            for (sql, arguments) in statements {
+                run(&mut conn, &format!("PREPARE asked AS {sql}")).await;
+                for _ in 0..12 {
+                    run(&mut conn, &format!("EXECUTE asked({arguments})")).await;
+                }
+                let plans = "SELECT custom_plans FROM pg_prepared_statements WHERE name = 'asked'";
+                let plans: i64 =
+                    sqlx::query_scalar(plans).persistent(false).fetch_one(&mut conn).await.unwrap();
+                assert!(plans <= 5, "{plans} plans: {day}, with a backlog: {backlog}\n{sql}");
+                run(&mut conn, "DEALLOCATE asked").await;
+            }
         }
         conn
     })

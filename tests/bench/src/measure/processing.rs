@@ -167,7 +167,7 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT set_config('sy
 
 const MARK: &str = "WITH marked AS (UPDATE inbox SET status = 'processed', \
     processed_at = date_trunc('milliseconds', clock_timestamp()) \
-    WHERE seq + 0 = ANY($1) AND status = 'pending' RETURNING 1) SELECT count(*) AS marked, \
+    WHERE seq + 0 = $1 AND status = 'pending' RETURNING 1) SELECT count(*) AS marked, \
     set_config('lock_timeout', coalesce(nullif(current_setting('distributed_events.lock_timeout', true), ''), \
     current_setting('lock_timeout')), true), set_config('distributed_events.marked', 'yes', true) FROM marked";
 
@@ -207,7 +207,7 @@ pub(super) async fn guarded(
     inserts: bool,
 ) -> std::result::Result<(), sqlx::Error> {
     let mut tx = conn.begin_with(AssertSqlSafe(BEGIN)).await?;
-    sqlx::query(MARK).bind([seq].as_slice()).fetch_one(&mut *tx).await?;
+    sqlx::query(MARK).bind(seq).fetch_one(&mut *tx).await?;
     if inserts {
         sqlx::query(INSERT).bind(seq).bind(NOTE).execute(&mut *tx).await?;
     }
