@@ -1,4 +1,5 @@
-//! The ratios, drawn: a bar for each case, a whisker from the least round to the most, a mark at the target.
+//! The ratios, drawn: a bar for each case, a whisker from the least round to the most, a mark at the target. Where cases of all
+//! measures stand together, it is how far each is from its target that is drawn.
 
 use std::path::Path;
 
@@ -6,7 +7,7 @@ use plotters::prelude::*;
 
 use crate::Result;
 use crate::report::Row;
-use crate::statistics::{Target, Verdict};
+use crate::statistics::{Spread, Target, Verdict};
 
 const WIDTH: u32 = 1100;
 /// Height of one bar with its room.
@@ -27,7 +28,7 @@ pub(crate) fn draw(rows: &[Row], folder: &Path) -> Result<()> {
         let compared: Vec<_> =
             rows.iter().rev().filter(|row| row.measure == measure && row.ratio.is_some()).collect();
         if !compared.is_empty() {
-            bars(measure, &compared, |row| row.case.clone(), &folder.join(format!("{measure}.svg")))?;
+            bars(measure, &compared, &folder.join(format!("{measure}.svg")))?;
         }
     }
     let judged: Vec<_> =
@@ -35,11 +36,68 @@ pub(crate) fn draw(rows: &[Row], folder: &Path) -> Result<()> {
     if judged.is_empty() {
         return Ok(());
     }
-    let label = |row: &Row| format!("{}: {}", row.measure, row.case);
-    bars("what has a target", &judged, label, &folder.join("targets.svg"))
+    towards_targets(&judged, &folder.join("targets.svg"))
 }
 
-fn bars(title: &str, rows: &[&Row], label: impl Fn(&Row) -> String, file: &Path) -> Result<()> {
+/// What the chart of targets reaches from and to, where 1 is the target.
+const REACH: std::ops::Range<f64> = 0.25..8.0;
+
+/// How near to its target each is, better to the right, on a scale of factors: half as good is as far from it as twice.
+fn towards_targets(rows: &[&Row], file: &Path) -> Result<()> {
+    let count = i32::try_from(rows.len())?;
+    let root = SVGBackend::new(file, (WIDTH, MARGIN + STEP * u32::try_from(rows.len())?)).into_drawing_area();
+    root.fill(&WHITE)?;
+    let mut chart = ChartBuilder::on(&root)
+        .caption("how near to its target: 1 is the target, better to the right", ("sans-serif", 18))
+        .margin(10)
+        .x_label_area_size(30)
+        .y_label_area_size(400)
+        .build_cartesian_2d(REACH.log_scale().base(2.0).zero_point(1.0), (0..count).into_segmented())?;
+    let name = |place: &SegmentValue<i32>| label(rows, place, |row| format!("{}: {}", row.measure, row.case));
+    chart
+        .configure_mesh()
+        .disable_y_mesh()
+        .disable_x_mesh()
+        .y_labels(rows.len())
+        .y_label_formatter(&name)
+        .x_label_formatter(&|factor: &f64| format!("{factor}"))
+        .x_desc("median, with the least and the most of the rounds")
+        .draw()?;
+    for (place, row) in (0..).zip(rows) {
+        let (Some(ratio), Some(target)) = (row.ratio, row.target) else { continue };
+        let near = |value: f64| target.nearness(value).clamp(REACH.start, REACH.end);
+        let near = Spread { median: near(ratio.median), least: near(ratio.least), most: near(ratio.most) };
+        let (from, to) = (SegmentValue::Exact(place), SegmentValue::Exact(place + 1));
+        let mut bar = Rectangle::new([(1.0, from), (near.median, to)], colour(row).mix(0.7).filled());
+        bar.set_margin(7, 7, 0, 0);
+        chart.draw_series([bar])?;
+        chart.draw_series([whisker(near, place)])?;
+    }
+    let edges = [(1.0, SegmentValue::Exact(0)), (1.0, SegmentValue::Exact(count))];
+    chart.draw_series([PathElement::new(edges, BLACK.stroke_width(3))])?;
+    root.present()?;
+    Ok(())
+}
+
+fn label(rows: &[&Row], place: &SegmentValue<i32>, name: impl Fn(&Row) -> String) -> String {
+    let SegmentValue::CenterOf(place) = place else { return String::new() };
+    usize::try_from(*place).ok().and_then(|place| rows.get(place)).map_or_else(String::new, |row| name(row))
+}
+
+const fn colour(row: &Row) -> RGBColor {
+    match row.verdict {
+        Some(Verdict::Reached) => GOOD,
+        Some(Verdict::Missed) => BAD,
+        None => PLAIN,
+    }
+}
+
+fn whisker(ratio: Spread, place: i32) -> PathElement<(f64, SegmentValue<i32>)> {
+    let middle = SegmentValue::CenterOf(place);
+    PathElement::new([(ratio.least, middle.clone()), (ratio.most, middle)], BLACK.stroke_width(2))
+}
+
+fn bars(title: &str, rows: &[&Row], file: &Path) -> Result<()> {
     let count = i32::try_from(rows.len())?;
     let height = MARGIN + STEP * u32::try_from(rows.len())?;
     let root = SVGBackend::new(file, (WIDTH, height)).into_drawing_area();
@@ -56,13 +114,7 @@ fn bars(title: &str, rows: &[&Row], label: impl Fn(&Row) -> String, file: &Path)
         .x_label_area_size(30)
         .y_label_area_size(400)
         .build_cartesian_2d(0.0..most, (0..count).into_segmented())?;
-    let name = |place: &SegmentValue<i32>| match place {
-        SegmentValue::CenterOf(place) => usize::try_from(*place)
-            .ok()
-            .and_then(|place| rows.get(place))
-            .map_or_else(String::new, |row| label(row)),
-        _ => String::new(),
-    };
+    let name = |place: &SegmentValue<i32>| label(rows, place, |row| row.case.clone());
     chart
         .configure_mesh()
         .disable_y_mesh()
@@ -72,19 +124,11 @@ fn bars(title: &str, rows: &[&Row], label: impl Fn(&Row) -> String, file: &Path)
         .draw()?;
     for (place, row) in (0..).zip(rows) {
         let Some(ratio) = row.ratio else { continue };
-        let colour = match row.verdict {
-            Some(Verdict::Reached) => GOOD,
-            Some(Verdict::Missed) => BAD,
-            None => PLAIN,
-        };
         let (from, to) = (SegmentValue::Exact(place), SegmentValue::Exact(place + 1));
-        let mut bar = Rectangle::new([(0.0, from), (ratio.median, to)], colour.mix(0.7).filled());
+        let mut bar = Rectangle::new([(0.0, from), (ratio.median, to)], colour(row).mix(0.7).filled());
         bar.set_margin(7, 7, 0, 0);
-        let middle = SegmentValue::CenterOf(place);
-        let whisker =
-            PathElement::new([(ratio.least, middle.clone()), (ratio.most, middle)], BLACK.stroke_width(2));
         chart.draw_series([bar])?;
-        chart.draw_series([whisker])?;
+        chart.draw_series([whisker(ratio, place)])?;
         if row.target.is_some() {
             let at = target(row);
             let edges = [(at, SegmentValue::Exact(place)), (at, SegmentValue::Exact(place + 1))];

@@ -77,6 +77,14 @@ impl Target {
         };
         if reached { Verdict::Reached } else { Verdict::Missed }
     }
+
+    /// How near a ratio is: 1 at the target, more where it is better.
+    pub(crate) fn nearness(self, ratio: f64) -> f64 {
+        match self {
+            Self::AtLeast(target) => ratio / target,
+            Self::AtMost(target) => target / ratio,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -116,5 +124,11 @@ mod tests {
         assert_eq!(Target::AtMost(1.5).verdict(1.51), Verdict::Missed);
         assert_eq!(Target::AtMost(1.5).verdict(f64::NAN), Verdict::Missed);
         assert_eq!(Target::AtLeast(0.0).verdict(f64::NAN), Verdict::Missed);
+    }
+
+    #[test]
+    fn better_is_always_more_than_one() {
+        assert_eq!(Target::AtLeast(0.5).nearness(1.0), 2.0);
+        assert_eq!(Target::AtMost(1.5).nearness(3.0), 0.5);
     }
 }
