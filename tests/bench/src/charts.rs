@@ -39,8 +39,8 @@ pub(crate) fn draw(rows: &[Row], folder: &Path) -> Result<()> {
     towards_targets(&judged, &folder.join("targets.svg"))
 }
 
-/// What the chart of targets reaches from and to, where 1 is the target.
-const REACH: std::ops::Range<f64> = 0.25..8.0;
+/// What the chart of targets reaches from and to: how often twice as good as the target, or half as good.
+const REACH: std::ops::Range<f64> = -2.0..3.0;
 
 /// How near to its target each is, better to the right, on a scale of factors: half as good is as far from it as twice.
 fn towards_targets(rows: &[&Row], file: &Path) -> Result<()> {
@@ -48,11 +48,11 @@ fn towards_targets(rows: &[&Row], file: &Path) -> Result<()> {
     let root = SVGBackend::new(file, (WIDTH, MARGIN + STEP * u32::try_from(rows.len())?)).into_drawing_area();
     root.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&root)
-        .caption("how near to its target: 1 is the target, better to the right", ("sans-serif", 18))
+        .caption("how near to its target: 1 x is the target, better to the right", ("sans-serif", 18))
         .margin(10)
         .x_label_area_size(30)
         .y_label_area_size(400)
-        .build_cartesian_2d(REACH.log_scale().base(2.0).zero_point(1.0), (0..count).into_segmented())?;
+        .build_cartesian_2d(REACH, (0..count).into_segmented())?;
     let name = |place: &SegmentValue<i32>| label(rows, place, |row| format!("{}: {}", row.measure, row.case));
     chart
         .configure_mesh()
@@ -60,20 +60,21 @@ fn towards_targets(rows: &[&Row], file: &Path) -> Result<()> {
         .disable_x_mesh()
         .y_labels(rows.len())
         .y_label_formatter(&name)
-        .x_label_formatter(&|factor: &f64| format!("{factor}"))
+        .x_labels(6)
+        .x_label_formatter(&|doublings: &f64| format!("{} x", doublings.exp2()))
         .x_desc("median, with the least and the most of the rounds")
         .draw()?;
     for (place, row) in (0..).zip(rows) {
         let (Some(ratio), Some(target)) = (row.ratio, row.target) else { continue };
-        let near = |value: f64| target.nearness(value).clamp(REACH.start, REACH.end);
+        let near = |value: f64| target.nearness(value).log2().clamp(REACH.start, REACH.end);
         let near = Spread { median: near(ratio.median), least: near(ratio.least), most: near(ratio.most) };
         let (from, to) = (SegmentValue::Exact(place), SegmentValue::Exact(place + 1));
-        let mut bar = Rectangle::new([(1.0, from), (near.median, to)], colour(row).mix(0.7).filled());
+        let mut bar = Rectangle::new([(0.0, from), (near.median, to)], colour(row).mix(0.7).filled());
         bar.set_margin(7, 7, 0, 0);
         chart.draw_series([bar])?;
         chart.draw_series([whisker(near, place)])?;
     }
-    let edges = [(1.0, SegmentValue::Exact(0)), (1.0, SegmentValue::Exact(count))];
+    let edges = [(0.0, SegmentValue::Exact(0)), (0.0, SegmentValue::Exact(count))];
     chart.draw_series([PathElement::new(edges, BLACK.stroke_width(3))])?;
     root.present()?;
     Ok(())
