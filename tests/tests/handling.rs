@@ -26,6 +26,8 @@ mod sessions;
 mod transactions;
 #[path = "handling/trouble.rs"]
 mod trouble;
+#[path = "handling/turns.rs"]
+mod turns;
 #[path = "handling/waiting.rs"]
 mod waiting;
 

@@ -1,6 +1,6 @@
 //! The inbox processor: from the inbox table to the handlers, sharing shards with the other instances.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
@@ -99,9 +99,11 @@ struct Run<DB: Storage> {
     workers: JoinSet<Worked<DB>>,
     /// Which shard each has.
     at_work: HashMap<Id, u8>,
-
+    /// Shards that the last look found and no worker was free for. All of them have their turn before the next look, so
+    /// that none is passed over and the table is not asked again at the end of each.
+    ready: VecDeque<u8>,
     pace: Pace,
-    hint: watch::Receiver<u64>,
+    hint: watch::Receiver<wake::Heard>,
     hinted_at: Instant,
     renew_at: Instant,
     backoff: Backoff,
@@ -116,11 +118,10 @@ impl<DB: Storage> Run<DB> {
             holding: Holding::new(),
             workers: JoinSet::new(),
             at_work: HashMap::new(),
-
+            ready: VecDeque::new(),
             pace: Pace::new(settings.poll_interval),
             hint: wake::on_received(),
             hinted_at: Instant::now(),
-
             renew_at: Instant::now(),
             backoff: Backoff::new(settings.backoff_initial, settings.backoff_max),
             resting_until: None,
@@ -157,9 +158,12 @@ impl<DB: Storage> Run<DB> {
             self.renew_at = now + renew_every(self.core.settings.lease_time);
         }
         self.holding.release_leaving(&self.core).await?;
-        let free = self.free_workers();
-        if free == 0 || self.rests(now).is_some() || self.holding.idle.is_empty() {
+        if self.rests(now).is_some() {
             return Ok(false);
+        }
+        let mut started = self.start_ready(shutdown);
+        if self.free_workers() == 0 || self.holding.idle.is_empty() {
+            return Ok(started);
         }
 
         for shard in self.holding.idle.values_mut() {
@@ -187,8 +191,20 @@ impl<DB: Storage> Run<DB> {
             let turn = (chance::unit() * ready.len() as f64) as usize % ready.len();
             ready.rotate_left(turn);
         }
+        self.ready = ready.into();
+        started |= self.start_ready(shutdown);
+        Ok(started)
+    }
+
+    /// Sets free workers on the shards that are ready; says whether one was.
+    fn start_ready(&mut self, shutdown: &Shutdown) -> bool {
         let mut started = false;
-        for number in ready.into_iter().take(free) {
+        while self.free_workers() > 0
+            && let Some(number) = self.ready.pop_front()
+        {
+            if self.holding.is_leaving(number) {
+                continue;
+            }
             let Some(shard) = self.holding.idle.remove(&number) else {
                 continue;
             };
@@ -197,7 +213,7 @@ impl<DB: Storage> Run<DB> {
             self.at_work.insert(task.id(), number);
             started = true;
         }
-        Ok(started)
+        started
     }
 
     fn free_workers(&self) -> usize {
@@ -239,7 +255,6 @@ impl<DB: Storage> Run<DB> {
         match worked {
             Ok((task, (shard, result))) => {
                 self.at_work.remove(&task);
-
                 match result {
                     Ok(()) => self.backoff.reset(),
                     Err(error) => {
