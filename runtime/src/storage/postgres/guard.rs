@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::{PgConnection, Postgres, Row, Transaction};
 
-use super::pool::{self, DURABLE, code};
+use super::pool::{self, code};
 use super::row::millis;
 use crate::storage::{GuardOutcome, StorageError};
 
@@ -29,7 +29,7 @@ pub(super) async fn begin(
 ) -> Result<Transaction<'_, Postgres>, StorageError> {
     let allowed = |margin| timeout.checked_add(margin).map_or(0, millis).min(LONGEST);
     let sql = format!(
-        "{DURABLE}; SET LOCAL lock_timeout = {mark_wait}; SET LOCAL distributed_events.lock_timeout = {statement}; \
+        "; SET LOCAL lock_timeout = {mark_wait}; SET LOCAL distributed_events.lock_timeout = {statement}; \
          SET LOCAL statement_timeout = {statement}; SET LOCAL idle_in_transaction_session_timeout = {idle}; \
          SAVEPOINT distributed_events_guard",
         mark_wait = millis(MARK_WAIT),
@@ -39,12 +39,15 @@ pub(super) async fn begin(
     pool::begin_with(conn, &sql).await
 }
 
-/// What a mark returns beside its number: it ends the short wait for locks, and leaves a sign that a handler's rollback to
-/// a savepoint before it takes back too. Outside a guarded transaction it changes nothing.
+/// What a mark returns beside its number: it ends the short wait for locks, makes the commit wait for the disk (rule 17) where
+/// a statement of its own would be planned for each event, and leaves a sign that a handler's rollback to a savepoint before
+/// it takes back too.
 macro_rules! marked {
     () => {
         "set_config('lock_timeout', coalesce(nullif(current_setting('distributed_events.lock_timeout', true), ''), \
-        current_setting('lock_timeout')), true), set_config('distributed_events.marked', 'yes', true)"
+        current_setting('lock_timeout')), true), set_config('distributed_events.marked', 'yes', true), \
+        CASE WHEN current_setting('synchronous_commit') NOT IN ('on', 'remote_apply') \
+        THEN set_config('synchronous_commit', 'on', true) END"
     };
 }
 pub(super) use marked;
