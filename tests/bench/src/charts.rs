@@ -6,6 +6,7 @@ use std::path::Path;
 use plotters::prelude::*;
 
 use crate::Result;
+use crate::measure::PEERS;
 use crate::report::Row;
 use crate::statistics::{Spread, Target, Verdict};
 
@@ -18,25 +19,30 @@ const GOOD: RGBColor = RGBColor(46, 125, 50);
 const BAD: RGBColor = RGBColor(198, 40, 40);
 const PLAIN: RGBColor = RGBColor(84, 110, 122);
 
-/// One chart for each measure that has ratios, named after it, and one of all that have a target.
+/// One chart for each measure that has ratios, named after it, and one of all that have a target. The peers' ratios, of which
+/// some are thousands, are drawn by their targets too, and apart.
 pub(crate) fn draw(rows: &[Row], folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)?;
     let mut measures: Vec<_> = rows.iter().map(|row| row.measure).collect();
     measures.dedup();
-    for measure in measures {
-        // The axis begins below, and the table above.
-        let compared: Vec<_> =
-            rows.iter().rev().filter(|row| row.measure == measure && row.ratio.is_some()).collect();
+    for measure in measures.into_iter().filter(|measure| *measure != PEERS) {
+        let compared = from_below(rows, |row| row.measure == measure);
         if !compared.is_empty() {
             bars(measure, &compared, &folder.join(format!("{measure}.svg")))?;
         }
     }
-    let judged: Vec<_> =
-        rows.iter().rev().filter(|row| row.target.is_some() && row.ratio.is_some()).collect();
-    if judged.is_empty() {
-        return Ok(());
+    for (file, of_peers) in [("targets.svg", false), ("peers.svg", true)] {
+        let judged = from_below(rows, |row| row.target.is_some() && (row.measure == PEERS) == of_peers);
+        if !judged.is_empty() {
+            towards_targets(&judged, &folder.join(file))?;
+        }
     }
-    towards_targets(&judged, &folder.join("targets.svg"))
+    Ok(())
+}
+
+/// The rows of a chart: its axis begins below, and the table above.
+fn from_below(rows: &[Row], wanted: impl Fn(&Row) -> bool) -> Vec<&Row> {
+    rows.iter().rev().filter(|row| row.ratio.is_some() && wanted(row)).collect()
 }
 
 /// What the chart of targets reaches from and to: how often twice as good as the target, or half as good.

@@ -68,6 +68,9 @@ async fn run(arguments: Arguments) -> Result<()> {
     let command = format!("cargo run --release -p bench -- {}", words.join(" "));
     let report = Report::new(command, machine);
     let mut bench = Bench::new(server, folder.path(), arguments.quick, arguments.rounds, report);
+    if let Some(folder) = &arguments.flame_graphs {
+        return bench.flame_graphs(folder).await;
+    }
     bench.floors("before").await?;
     for name in &arguments.only {
         bench.measure(name).await;

@@ -4,6 +4,7 @@ mod compile;
 mod databases;
 mod drain;
 mod end_to_end;
+mod flames;
 mod growth;
 mod ingest;
 mod latency;
@@ -89,6 +90,11 @@ impl Bench {
         }
     }
 
+    /// Draws flame graphs into a folder.
+    pub(crate) async fn flame_graphs(&self, folder: &Path) -> Result<()> {
+        flames::draw(self, folder).await
+    }
+
     /// Rounds: with `--quick` fewer of what has no target, or takes long.
     fn rounds_of(&self, is_judged: bool) -> usize {
         if self.quick && !is_judged { self.rounds.div_ceil(2) } else { self.rounds }
@@ -102,6 +108,14 @@ impl Bench {
         let said = (quick != full).then(|| format!("{quick} {what} instead of {full}"));
         (quick, said)
     }
+}
+
+/// The folder that everything is built in: this program lies in a folder of it.
+fn target() -> Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    let folder =
+        program.parent().and_then(Path::parent).ok_or("this program lies in no folder of a build")?;
+    Ok(folder.to_owned())
 }
 
 /// Lets a subject and its floor take turns, the first of a round the second of the next.

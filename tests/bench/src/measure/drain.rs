@@ -9,7 +9,7 @@ use sqlx::pool::Pool;
 use sqlx::{PgPool, Row};
 use uuid::Uuid;
 
-use super::{Bench, interleaved, library_pool, seed_outbox};
+use super::{Bench, flames, interleaved, library_pool, seed_outbox};
 use crate::Result;
 use crate::broker::Null;
 use crate::report::Row as Line;
@@ -98,13 +98,13 @@ async fn with_latency(bench: &mut Bench, latency: Duration, batch: usize, depth:
     cell.drop().await
 }
 
-fn settings(batch: usize, depth: usize, delete: bool) -> OutboxSettings {
+pub(super) fn settings(batch: usize, depth: usize, delete: bool) -> OutboxSettings {
     let settings = OutboxSettings::default().batch_size(batch).in_flight(depth);
     if delete { settings.delete_sent() } else { settings }
 }
 
 /// Events in a second from the relay's start to the last one's mark, and the seconds that a batch took.
-async fn drained(
+pub(super) async fn drained(
     cell: &Cell,
     pool: &PgPool,
     events: i64,
@@ -133,13 +133,16 @@ pub(super) async fn drain<DB: Storage>(
     let (handle, stop) = Shutdown::new();
     let shared: Arc<dyn Broker> = Arc::new(broker.clone());
     let relay = OutboxRelay::new(library, shared).settings(settings.clone());
-    let begun = Instant::now();
-    let relay = tokio::spawn(relay.run(stop));
-    broker.has(events).await;
-    // A relay that stops marks what was accepted before it returns.
-    handle.stop();
-    relay.await?;
-    Ok(begun.elapsed().as_secs_f64())
+    flames::lit(async {
+        let begun = Instant::now();
+        let relay = tokio::spawn(relay.run(stop));
+        broker.has(events).await;
+        // A relay that stops marks what was accepted before it returns.
+        handle.stop();
+        relay.await?;
+        Ok(begun.elapsed().as_secs_f64())
+    })
+    .await?
 }
 
 /// Rows in a second that are read page by page, each into the values that it is made of, and nothing written.

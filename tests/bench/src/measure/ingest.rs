@@ -10,7 +10,7 @@ use distributed_events::storage::shard_of;
 use distributed_events::{Broker, DistributedEvent, EventId, InboxRelay, InboxSettings, Shutdown};
 use sqlx::PgPool;
 
-use super::{Bench, interleaved, library_pool};
+use super::{Bench, flames, interleaved, library_pool};
 use crate::Result;
 use crate::broker::Ready;
 use crate::event::{OrderPlaced, delivery};
@@ -40,7 +40,7 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
 }
 
 /// Messages in a second, from the first that is asked for to the last that is settled.
-async fn ingested(cell: &Cell, pool: &PgPool, messages: i64, batch: usize) -> Result<f64> {
+pub(super) async fn ingested(cell: &Cell, pool: &PgPool, messages: i64, batch: usize) -> Result<f64> {
     cell.empty().await?;
     let ready: VecDeque<_> = (0..u64::try_from(messages)?).map(delivery).collect();
     let broker = Ready::new(ready);
@@ -49,8 +49,11 @@ async fn ingested(cell: &Cell, pool: &PgPool, messages: i64, batch: usize) -> Re
     let shared: Arc<dyn Broker> = Arc::new(broker.clone());
     let relay = InboxRelay::new(library.clone(), shared, Source::new("orders", "billing"))
         .settings(InboxSettings::default().receive_batch(batch));
-    let relay = tokio::spawn(relay.run(stop));
-    let seconds = broker.settled().await;
+    let (relay, seconds) = flames::lit(async {
+        let relay = tokio::spawn(relay.run(stop));
+        (relay, broker.settled().await)
+    })
+    .await?;
     handle.stop();
     relay.await?;
     library.close().await;

@@ -18,7 +18,7 @@ use tokio::process::Command;
 use self::contestant::{Mode, Task};
 use self::drive::{Program, Rates, backlog, latencies};
 use self::entries::{Contract, ENTRIES, Entry, Kind};
-use super::{Bench, interleaved};
+use super::{Bench, interleaved, target};
 use crate::Result;
 use crate::arguments::COMPETE;
 use crate::report::Row;
@@ -66,14 +66,6 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The folder that everything is built in: this program lies in a folder of it.
-fn target() -> Result<PathBuf> {
-    let program = std::env::current_exe()?;
-    let folder =
-        program.parent().and_then(Path::parent).ok_or("this program lies in no folder of a build")?;
-    Ok(folder.to_owned())
 }
 
 /// Where the peers of one kind are.
@@ -128,7 +120,10 @@ async fn throughput(
     entry: &Entry,
     mode: Mode,
 ) -> Result<()> {
-    let (rows, scaled) = bench.size(entry.rows.0, entry.rows.1, "rows");
+    let (full, quick) = entry.rows;
+    // Fewer than that are more of a start than of a drain.
+    let quick = if mode == Mode::Drain && entry.contract == Contract::Batch { full } else { quick };
+    let (rows, scaled) = bench.size(full, quick, "rows");
     let settings = match (mode, entry.contract) {
         (Mode::Processing, Contract::Each) => ours::ONE,
         (Mode::Processing, Contract::Batch) => ours::FIFTY,

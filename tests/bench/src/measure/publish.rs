@@ -6,7 +6,7 @@ use distributed_events::{DistributedEvent, EventId};
 use sqlx::{PgConnection, PgPool, Postgres, QueryBuilder};
 use tokio::task::JoinSet;
 
-use super::{Bench, interleaved};
+use super::{Bench, flames, interleaved};
 use crate::Result;
 use crate::event::OrderPlaced;
 use crate::floors::{INSERT, NOTE};
@@ -46,6 +46,13 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// So many events a transaction, by 8 clients, for three seconds.
+pub(super) async fn published(pool: &PgPool, events: i64) -> Result<f64> {
+    let window = Duration::from_secs(3);
+    transactions(pool, 8, events, Writer::Library, window / 4).await?;
+    flames::lit(transactions(pool, 8, events, Writer::Library, window)).await?
 }
 
 /// Who writes the events.

@@ -1,0 +1,141 @@
+//! Flame graphs of what is measured: of the whole machine, so of the client and the server beside it.
+//!
+//! What a measure times it calls [`lit`]; while a graph is drawn, and then only, `perf` looks on for as long.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::{Child, Command};
+
+use super::{Bench, drain, ingest, processing, publish, target};
+use crate::Result;
+
+/// What draws, and where it comes from.
+const INFERNO: &str = "0.12.4";
+/// Samples a second and processor: no divisor of what the kernel's own clock ticks at.
+const RATE: &str = "499";
+
+tokio::task_local! {
+    /// What the profiler writes, where there is one.
+    static PROFILE: PathBuf;
+}
+
+/// Runs what is timed, under the profiler where a graph is asked for.
+pub(super) async fn lit<T>(timed: impl Future<Output = T>) -> Result<T> {
+    let Ok(file) = PROFILE.try_with(PathBuf::clone) else { return Ok(timed.await) };
+    let mut perf = Command::new("perf")
+        .args(["record", "--quiet", "--all-cpus", "--call-graph", "dwarf,4096", "-F", RATE, "-o"])
+        .arg(&file)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| format!("perf can't be started: {error}; install Linux's perf"))?;
+    begun(&mut perf, &file).await?;
+    let output = timed.await;
+    let id = perf.id().ok_or("perf has ended before what it was to look at")?;
+    let asked = Command::new("kill").args(["-INT", &id.to_string()]).status().await?;
+    let ended = perf.wait().await?;
+    // It ends by the signal that it was asked by.
+    if !asked.success() || ended.code().is_some_and(|code| code != 0) {
+        return Err(format!("perf: {ended}; kernel.perf_event_paranoid may forbid it").into());
+    }
+    Ok(output)
+}
+
+/// Waits until the profiler has its file.
+async fn begun(perf: &mut Child, file: &Path) -> Result<()> {
+    let begins = async {
+        while !file.metadata().is_ok_and(|data| data.len() > 0) {
+            if let Some(ended) = perf.try_wait()? {
+                return Err(format!("perf: {ended}; kernel.perf_event_paranoid may forbid it").into());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(Duration::from_secs(10), begins).await.map_err(|_| "perf does not begin")?
+}
+
+/// Draws a graph of each into a folder; measures nothing.
+pub(super) async fn draw(bench: &Bench, folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let inferno = install().await?;
+    for (delete, name) in [(true, "drain-delete"), (false, "drain-keep")] {
+        let cell = bench.server.fresh().await?;
+        let pool = cell.pool(2).await?;
+        let settings = drain::settings(500, 8, delete);
+        let events = bench.size(200_000, 50_000, "").0;
+        let drained = drain::drained(&cell, &pool, events, Duration::ZERO, &settings);
+        flame(&inferno, folder, name, drained).await?;
+        pool.close().await;
+        cell.drop().await?;
+    }
+    for (events, name) in [(1, "publish-1"), (10, "publish-10")] {
+        let cell = bench.server.fresh().await?;
+        let pool = cell.pool(8).await?;
+        flame(&inferno, folder, name, publish::published(&pool, events)).await?;
+        pool.close().await;
+        cell.drop().await?;
+    }
+    let cell = bench.server.fresh().await?;
+    let pool = cell.pool(16).await?;
+    let messages = bench.size(100_000, 20_000, "").0;
+    flame(&inferno, folder, "ingest", ingest::ingested(&cell, &pool, messages, 100)).await?;
+    let work = processing::Work { events: 3_000, workers: 1, inserts: true, batch: 1 };
+    flame(&inferno, folder, "processing", processing::processed(&cell, &pool, &work)).await?;
+    pool.close().await;
+    cell.drop().await
+}
+
+/// Runs something with its timed part under the profiler, and draws what the profiler saw.
+async fn flame<T>(
+    inferno: &Path,
+    folder: &Path,
+    name: &str,
+    measured: impl Future<Output = Result<T>>,
+) -> Result<()> {
+    let scratch = tempfile::tempdir()?;
+    let profile = scratch.path().join("profile");
+    PROFILE.scope(profile.clone(), measured).await?;
+    let graph = folder.join(format!("{name}.svg"));
+    let drawn = Command::new("bash")
+        .args(["-c", DRAW, "draw"])
+        .args([&profile, inferno, &graph])
+        .arg(format!("{name}: the client (bench) and PostgreSQL"))
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await?;
+    if !drawn.status.success() {
+        return Err(format!("{name}: {}", String::from_utf8_lossy(&drawn.stderr)).into());
+    }
+    println!("drawn: {}", graph.display());
+    Ok(())
+}
+
+/// Stacks of the idle task are left out: what is drawn is what was done.
+const DRAW: &str = r#"set -euo pipefail
+perf script --no-inline --force -i "$1" 2>/dev/null | "$2/inferno-collapse-perf" --quiet | grep -v '^swapper' |
+    "$2/inferno-flamegraph" --quiet --deterministic --minwidth 0.2 --title "$4" --countname samples >"$3.new"
+mv "$3.new" "$3""#;
+
+/// The folder of the programs that draw, which are built at the first time.
+async fn install() -> Result<PathBuf> {
+    let root = target()?.join("tools");
+    let programs = root.join("bin");
+    if !programs.join("inferno-flamegraph").exists() {
+        println!("building inferno {INFERNO}");
+        let built = Command::new("cargo")
+            .args(["install", "--quiet", "--locked", "inferno", "--version", INFERNO, "--root"])
+            .arg(&root)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .status()
+            .await?;
+        if !built.success() {
+            return Err(format!("inferno could not be built: {built}").into());
+        }
+    }
+    Ok(programs)
+}
