@@ -6,8 +6,7 @@ use tokio::time::Instant;
 
 /// After a hint a loop looks every 1, 2, 4, 8 ms for this long: a publish is hinted before its commit.
 const HINT_WINDOW: Duration = Duration::from_millis(100);
-/// The soonest that what is hinted before its commit is looked for.
-pub(crate) const HINT_FIRST: Duration = Duration::from_millis(1);
+const HINT_FIRST: Duration = Duration::from_millis(1);
 const HINT_LAST: Duration = Duration::from_millis(8);
 /// How often a loop that is busy looks at what need not be seen at once.
 pub(crate) const BUSY: Duration = Duration::from_millis(10);

@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 
 use tokio::sync::watch;
 
-static PUBLISHED: LazyLock<watch::Sender<Heard>> = LazyLock::new(|| watch::Sender::new(Heard::default()));
-static RECEIVED: LazyLock<watch::Sender<Heard>> = LazyLock::new(|| watch::Sender::new(Heard::default()));
+static PUBLISHED: LazyLock<watch::Sender<u64>> = LazyLock::new(|| watch::Sender::new(0));
+static RECEIVED: LazyLock<watch::Sender<u64>> = LazyLock::new(|| watch::Sender::new(0));
 static COMMITTED: LazyLock<watch::Sender<Committed>> =
     LazyLock::new(|| watch::Sender::new(Committed::default()));
 
@@ -23,22 +23,6 @@ pub enum Hint {
     Published,
     /// An inbox has a new event.
     Received,
-}
-
-/// How often the loops of this process were told of a table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Heard {
-    /// Of what is there to be read.
-    pub(crate) committed: u64,
-    /// Of what may be soon.
-    announced: u64,
-}
-
-impl Heard {
-    fn once_more(&mut self, is_committed: bool) {
-        let count = if is_committed { &mut self.committed } else { &mut self.announced };
-        *count = count.wrapping_add(1);
-    }
 }
 
 /// How often this process has committed something that others may wait for.
@@ -61,7 +45,7 @@ pub(crate) async fn noting<F: Future>(future: F) -> (F::Output, bool) {
 /// An event was written to an outbox; its transaction may not be committed yet, so that it is no news to others.
 pub(crate) fn published() {
     let _outside = NOTED.try_with(|noted| noted.set(true));
-    tell(Hint::Published, false);
+    heard(Hint::Published);
 }
 
 /// Events were committed by this process.
@@ -78,23 +62,19 @@ pub(crate) fn committed(hint: Hint) {
 
 /// A hint for this process's own loops, as another one gave it.
 pub(crate) fn heard(hint: Hint) {
-    tell(hint, true);
-}
-
-fn tell(hint: Hint, is_committed: bool) {
     #[cfg(feature = "testing")]
     if crate::chance::seeded::is_on() {
-        return simulated::tell(hint, is_committed);
+        return simulated::heard(hint);
     }
     let loops = match hint {
         Hint::Published => &PUBLISHED,
         Hint::Received => &RECEIVED,
     };
-    loops.send_modify(|heard| heard.once_more(is_committed));
+    loops.send_modify(|count| *count = count.wrapping_add(1));
 }
 
 /// What an outbox relay watches.
-pub(crate) fn on_published() -> watch::Receiver<Heard> {
+pub(crate) fn on_published() -> watch::Receiver<u64> {
     #[cfg(feature = "testing")]
     if crate::chance::seeded::is_on() {
         return simulated::on(Hint::Published);
@@ -103,7 +83,7 @@ pub(crate) fn on_published() -> watch::Receiver<Heard> {
 }
 
 /// What an inbox processor watches.
-pub(crate) fn on_received() -> watch::Receiver<Heard> {
+pub(crate) fn on_received() -> watch::Receiver<u64> {
     #[cfg(feature = "testing")]
     if crate::chance::seeded::is_on() {
         return simulated::on(Hint::Received);
@@ -124,15 +104,15 @@ mod simulated {
 
     use tokio::sync::watch;
 
-    use super::{Heard, Hint};
+    use super::Hint;
     use crate::chance;
 
     thread_local! {
-        static LOOPS: RefCell<Vec<(Hint, watch::Sender<Heard>)>> = const { RefCell::new(Vec::new()) };
+        static LOOPS: RefCell<Vec<(Hint, watch::Sender<u64>)>> = const { RefCell::new(Vec::new()) };
     }
 
-    pub(super) fn on(hint: Hint) -> watch::Receiver<Heard> {
-        let (sender, receiver) = watch::channel(Heard::default());
+    pub(super) fn on(hint: Hint) -> watch::Receiver<u64> {
+        let (sender, receiver) = watch::channel(0);
         LOOPS.with_borrow_mut(|loops| {
             loops.retain(|(_, other)| !other.is_closed());
             loops.push((hint, sender));
@@ -140,11 +120,11 @@ mod simulated {
         receiver
     }
 
-    pub(super) fn tell(hint: Hint, is_committed: bool) {
+    pub(super) fn heard(hint: Hint) {
         LOOPS.with_borrow(|loops| {
             for (_, sender) in loops.iter().filter(|(of, sender)| *of == hint && !sender.is_closed()) {
                 if chance::unit() < 0.5 {
-                    sender.send_modify(|heard| heard.once_more(is_committed));
+                    sender.send_modify(|count| *count = count.wrapping_add(1));
                 }
             }
         });

@@ -26,7 +26,7 @@ use super::send::{self, Outcome};
 use crate::broker::{BatchLimits, SendError};
 use crate::envelope::EventId;
 use crate::lease::{Lease, renew_every};
-use crate::pace::{HINT_FIRST, Pace};
+use crate::pace::Pace;
 use crate::retry::Backoff;
 use crate::shutdown::Shutdown;
 use crate::storage::{OutboxRow, Storage, StorageError};
@@ -66,9 +66,7 @@ pub(super) struct Leader<DB: Storage> {
     /// The backoffs of topics that could not take events (rule 24).
     topics: HashMap<String, Backoff>,
     pace: Pace,
-    hint: watch::Receiver<wake::Heard>,
-    /// How many of its commits are seen to.
-    committed: u64,
+    hint: watch::Receiver<u64>,
 }
 
 impl<DB: Storage> Leader<DB> {
@@ -76,7 +74,7 @@ impl<DB: Storage> Leader<DB> {
         let settings = &relay.settings;
         let now = Instant::now();
         let mut hint = wake::on_published();
-        let committed = hint.borrow_and_update().committed;
+        hint.mark_unchanged();
         Self {
             relay: Arc::clone(relay),
             lease,
@@ -97,7 +95,6 @@ impl<DB: Storage> Leader<DB> {
             circuit: Circuit::new(Backoff::new(settings.backoff_initial, settings.backoff_max)),
             topics: HashMap::new(),
             pace: Pace::new(settings.poll_interval),
-            committed,
             hint,
         }
     }
@@ -169,21 +166,14 @@ impl<DB: Storage> Leader<DB> {
                     self.maintain_at = again.map(|wait| Instant::now() + wait);
                 }
                 // What is hinted at while a read is under way it may have missed, so it is heard after that.
-                Ok(()) = self.hint.changed(), if self.reading.is_idle() => self.hinted(Instant::now()),
+                Ok(()) = self.hint.changed(), if self.reading.is_idle() => {
+                    self.look_at = Instant::now();
+                    self.pace.hint(self.look_at);
+                }
                 () = tokio::time::sleep_until(wake_at) => {}
             }
         }
         Ok(())
-    }
-
-    /// Looks at once for what is committed. What is only published can't be there yet, and a look at once would be in the way
-    /// of the one that finds it.
-    fn hinted(&mut self, now: Instant) {
-        let committed = self.hint.borrow_and_update().committed;
-        let wait = if committed == self.committed { HINT_FIRST } else { Duration::ZERO };
-        self.committed = committed;
-        self.look_at = self.look_at.min(now + wait);
-        self.pace.hint(now);
     }
 
     /// When there is something to do that nothing under way will tell of.
