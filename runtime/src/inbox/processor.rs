@@ -103,7 +103,7 @@ struct Run<DB: Storage> {
     /// that none is passed over and the table is not asked again at the end of each.
     ready: VecDeque<u8>,
     pace: Pace,
-    hint: watch::Receiver<wake::Heard>,
+    hint: watch::Receiver<u64>,
     hinted_at: Instant,
     renew_at: Instant,
     backoff: Backoff,
