@@ -122,7 +122,9 @@ fn seeds() -> u64 {
 
 #[test]
 fn good_handlers_bear_every_seed() {
-    simulate(0..seeds(), two_services);
+    // What a missing guard does takes some 25 seeds to be found, and now and then a hundred; from this one on it takes few.
+    let is_broken = std::env::var_os("DISTRIBUTED_EVENTS_BREAK").is_some();
+    simulate(if is_broken { 60..360 } else { 0..seeds() }, two_services);
 }
 
 fn trace_of(seed: u64) -> Vec<String> {
