@@ -208,7 +208,8 @@ pub trait Storage: LeaseStorage + AdminStorage + LocalStorage + HintStorage {
         timeout: Duration,
     ) -> impl Future<Output = Result<Transaction<'_, Self>, StorageError>> + Send;
 
-    /// Marks pending inbox rows as processed in the caller's transaction; returns how many were pending.
+    /// Marks pending inbox rows as processed in the caller's transaction, whose commit waits for the disk from then on where
+    /// that is for a session to decide (rule 17); returns how many were pending.
     fn mark_processed(
         conn: &mut Self::Connection,
         seqs: &[i64],
