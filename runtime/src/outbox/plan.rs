@@ -97,7 +97,7 @@ impl Plan {
         let mut bytes = 0;
         let mut full = false;
         let mut passed: HashSet<String> = HashSet::new();
-        let mut rest = VecDeque::with_capacity(self.waiting.len());
+        let mut rest = Vec::new();
         while let Some(row) = self.waiting.pop_front() {
             let size = row.envelope.encoded_size();
             let topic = row.envelope.topic.as_deref().unwrap_or_default();
@@ -112,8 +112,11 @@ impl Plan {
             if !full && fits && free {
                 bytes += size;
                 self.waiting_bytes -= size;
-                let topic = topic.to_owned();
-                let batch = planned.get_or_insert_with(|| Planned { topic, events: Vec::new() });
+                let room = limits.events.min(self.waiting.len() + 1);
+                let batch = planned.get_or_insert_with(|| Planned {
+                    topic: topic.to_owned(),
+                    events: Vec::with_capacity(room),
+                });
                 batch.events.push(row.envelope);
                 full = batch.events.len() >= limits.events || bytes >= limits.bytes;
                 if full {
@@ -123,12 +126,13 @@ impl Plan {
                 if let Some(session) = &row.envelope.session_id {
                     passed.insert(session.clone());
                 }
-                rest.push_back(row);
+                rest.push(row);
             }
         }
-        // What was passed over stays before what was not looked at.
-        rest.append(&mut self.waiting);
-        self.waiting = rest;
+        // What was passed over stays before what was not looked at, which is not touched.
+        for row in rest.into_iter().rev() {
+            self.waiting.push_front(row);
+        }
         if let Some(batch) = &planned {
             self.busy.extend(batch.sessions());
         }

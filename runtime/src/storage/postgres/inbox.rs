@@ -3,7 +3,7 @@
 use sqlx::{Connection, PgConnection};
 
 use super::guard::marked;
-use super::pool::{self, execute, fetch_all, page, query};
+use super::pool::{self, execute, fetch_all, fetch_each, page, query};
 use super::row::{self, Reader, inbox_columns, millis};
 use crate::storage::{Attempt, InboxQuery, InboxRow, StorageError, Verdict};
 
@@ -99,7 +99,7 @@ pub(super) async fn read(
         .bind(asked.after)
         .bind(asked.blocked)
         .bind(asked.except);
-    fetch_all(conn, query).await?.iter().map(row::inbox_row).collect()
+    fetch_each(conn, query, |row| row::inbox_row(&row)).await
 }
 
 pub(super) async fn mark_processed(conn: &mut PgConnection, seqs: &[i64]) -> Result<u64, StorageError> {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::pool::{self, IN_FAILED_TRANSACTION, RELAXED, code, fetch_all, page, query};
+use super::pool::{self, IN_FAILED_TRANSACTION, MARKING, code, fetch_each, page, query};
 use super::row::{self, Reader, json, millis, outbox_columns, to_millis};
 use crate::envelope::{Envelope, EventId};
 use crate::storage::{Delivery, NewEvent, OutboxQuery, OutboxRow, SentRows, StorageError};
@@ -215,7 +215,7 @@ pub(super) async fn read(
         Some(ahead) => query.bind(millis(ahead)),
         None => query,
     };
-    fetch_all(conn, query).await?.iter().map(row::outbox_row).collect()
+    fetch_each(conn, query, |row| row::outbox_row(&row)).await
 }
 
 pub(super) async fn mark_sent(
@@ -230,7 +230,7 @@ pub(super) async fn mark_sent(
         SentRows::Keep => MARK_SENT,
         SentRows::Delete => DELETE_SENT,
     };
-    let mut tx = pool::begin_with(conn, RELAXED).await?;
+    let mut tx = pool::begin_with(conn, MARKING).await?;
     let done = query(&tx, sql).bind(ids(sent.iter().copied())).execute(&mut *tx).await?;
     tx.commit().await?;
     Ok(done.rows_affected())

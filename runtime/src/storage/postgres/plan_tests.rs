@@ -6,6 +6,7 @@ use std::future::Future;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 use uuid::Uuid;
 
+use super::pool::MARKING;
 use super::{admin, inbox, ingest, lease, migrate, operator, outbox, related};
 
 /// History, and next to nothing that is open; none has been analysed.
@@ -175,6 +176,23 @@ async fn outbox_rows_are_marked_by_id() {
         assert_indexes(sql, "ARRAY[gen_random_uuid(), gen_random_uuid()]", &["outbox_id"], IN_ORDER).await;
     }
     assert_indexes(outbox::MARK_DEAD, "gen_random_uuid(), 'x'", &["outbox_id"], IN_ORDER).await;
+}
+
+/// By a plan, too, that was made when there was nothing.
+#[tokio::test]
+async fn a_mark_of_an_empty_outbox_is_no_plan_for_a_full_one() {
+    on_each_day(|mut conn, day| async move {
+        run(&mut conn, "TRUNCATE outbox").await;
+        run(&mut conn, "VACUUM outbox").await;
+        run(&mut conn, &format!("BEGIN{MARKING}")).await;
+        for sql in [outbox::MARK_SENT, outbox::DELETE_SENT] {
+            assert_plan(&mut conn, day, true, sql, "ARRAY[gen_random_uuid()]", &["outbox_id"], IN_ORDER)
+                .await;
+        }
+        run(&mut conn, "ROLLBACK").await;
+        conn
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use futures_util::FutureExt;
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, TryStreamExt};
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgDatabaseError, PgPoolOptions, PgRow, PgSeverity};
 use sqlx::query::Query;
 use sqlx::{
@@ -20,8 +21,9 @@ pub(super) const BEGIN: &str = "BEGIN";
 pub(super) const DURABLE: &str = "; SELECT set_config('synchronous_commit', 'on', true) \
     WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')";
 
-/// Losing a mark sends an event once more (rule 25).
-pub(super) const RELAXED: &str = "; SET LOCAL synchronous_commit = off";
+/// Losing a mark sends an event once more (rule 25). A plan that was made while the table was nearly empty must not go
+/// through all of it when it has grown.
+pub(super) const MARKING: &str = "; SET LOCAL synchronous_commit = off; SET LOCAL enable_seqscan = off";
 
 /// How long a statement waits for a lock where no session can be set up.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
@@ -112,19 +114,40 @@ pub(super) fn page(conn: &PgConnection, sql: &str, limit: u32) -> Query<'static,
     query(conn, AssertSqlSafe(format!("{sql} LIMIT {limit}")))
 }
 
-/// Rows of a single read. Where statements have names it needs no transaction, and so one round trip instead of three;
-/// else it is parsed before it is executed, which needs one so that both are done by one server.
+/// Rows of a single read.
 pub(super) async fn fetch_all(
     conn: &mut PgConnection,
     query: Query<'_, Postgres, PgArguments>,
 ) -> Result<Vec<PgRow>, StorageError> {
+    fetch_each(conn, query, Ok).await
+}
+
+/// What rows of a single read are made into, while the server still sends. Where statements have names it needs no
+/// transaction, and so one round trip instead of three; else it is parsed before it is executed, which needs one so that
+/// both are done by one server.
+pub(super) async fn fetch_each<T>(
+    conn: &mut PgConnection,
+    query: Query<'_, Postgres, PgArguments>,
+    make: fn(PgRow) -> Result<T, StorageError>,
+) -> Result<Vec<T>, StorageError> {
     if is_caching(conn) {
-        return Ok(query.fetch_all(conn).await?);
+        return each(query.fetch(conn), make).await;
     }
     let mut tx = begin(conn).await?;
-    let rows = query.fetch_all(&mut *tx).await?;
+    let made = each(query.fetch(&mut *tx), make).await?;
     tx.commit().await?;
-    Ok(rows)
+    Ok(made)
+}
+
+async fn each<T>(
+    mut rows: BoxStream<'_, Result<PgRow, sqlx::Error>>,
+    make: fn(PgRow) -> Result<T, StorageError>,
+) -> Result<Vec<T>, StorageError> {
+    let mut made = Vec::new();
+    while let Some(row) = rows.try_next().await? {
+        made.push(make(row)?);
+    }
+    Ok(made)
 }
 
 /// Runs a single statement that writes, in a transaction of its own.

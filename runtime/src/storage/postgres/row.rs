@@ -15,9 +15,9 @@ macro_rules! outbox_columns {
     () => {
         concat!(
             "seq, id, event_type, event_version, event_data, topic, lane, session_id, correlation_id, causation_id, ",
-            "headers, created_at, deliver_at, expires_at, coalesce(expires_at <= ",
+            "headers, created_at, deliver_at, expires_at, expires_at IS NOT NULL AND expires_at <= ",
             now!(),
-            ", false) AS expired"
+            " AS expired"
         )
     };
 }
@@ -196,9 +196,11 @@ pub(super) fn outbox_row(row: &PgRow) -> Result<OutboxRow, StorageError> {
 fn whole_outbox_row(row: &PgRow) -> Result<OutboxRow, StorageError> {
     let mut columns = Columns::new(row, "outbox");
     let (seq, id) = (columns.next()?, EventId::from_uuid(columns.next()?));
-    let (name, version, data) = (columns.next::<String>()?, columns.number()?, columns.next::<String>()?);
     let envelope = Envelope {
-        version,
+        id,
+        name: columns.next()?,
+        version: columns.number()?,
+        data: columns.next()?,
         topic: columns.next()?,
         lane: columns.next()?,
         session_id: columns.next()?,
@@ -208,7 +210,6 @@ fn whole_outbox_row(row: &PgRow) -> Result<OutboxRow, StorageError> {
         created_at: columns.time()?,
         deliver_at: columns.time_if_any()?,
         expires_at: columns.time_if_any()?,
-        ..Envelope::new(id, name, data)
     };
     Ok(OutboxRow::new(seq, envelope, columns.next()?))
 }
