@@ -56,7 +56,7 @@ impl<DB: Storage> From<Pool<DB>> for Connections<DB> {
             suspects: Arc::default(),
             troubles: Arc::default(),
             kept: None,
-            life: Life::default(),
+            life: Default::default(),
         }
     }
 }
