@@ -18,6 +18,9 @@ Usage: cargo run --release -p bench -- [OPTIONS]
   --flame-graphs FOLDER
                     draws there what the drain, publishing, ingest and processing spend their time with, as SVG, and
                     measures nothing; needs Linux's perf, and builds inferno at the first time
+  --allocations FOLDER
+                    counts what the same ask the allocator for, leaves profiles there, and measures nothing; needs
+                    --features allocations
   --folder FOLDER   where the servers keep their data (default: beside this program); not in memory
   --list            names the measures
   --help            this text
@@ -55,6 +58,8 @@ pub(crate) struct Arguments {
     pub(crate) charts: Option<PathBuf>,
     /// Where flame graphs go, instead of measuring.
     pub(crate) flame_graphs: Option<PathBuf>,
+    /// Where profiles of allocations go, instead of measuring.
+    pub(crate) allocations: Option<PathBuf>,
     /// Where the servers live.
     pub(crate) folder: Option<PathBuf>,
 }
@@ -76,7 +81,8 @@ impl Asked {
     pub(crate) fn read(words: impl IntoIterator<Item = String>) -> Result<Self, String> {
         let mut words = words.into_iter();
         let (mut quick, mut peers, mut only, mut rounds) = (false, false, Vec::new(), None);
-        let (mut json, mut charts, mut flame_graphs, mut folder) = (None, None, None, None);
+        let (mut json, mut charts, mut folder) = (None, None, None);
+        let (mut flame_graphs, mut allocations) = (None, None);
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
             match word.as_str() {
@@ -87,6 +93,7 @@ impl Asked {
                 "--json" => json = Some(value()?.into()),
                 "--charts" => charts = Some(value()?.into()),
                 "--flame-graphs" => flame_graphs = Some(value()?.into()),
+                "--allocations" => allocations = Some(value()?.into()),
                 "--folder" => folder = Some(value()?.into()),
                 "--list" => return Ok(Self::Text(list())),
                 "--help" | "-h" => return Ok(Self::Text(HELP.to_owned())),
@@ -108,7 +115,7 @@ impl Asked {
         let only = MEASURES.iter().map(|(name, _)| *name).filter(|name| wanted(name));
         let only = only.map(str::to_owned).collect();
         let rounds = rounds.unwrap_or(if quick { 3 } else { 7 });
-        Ok(Self::Run(Arguments { quick, only, rounds, json, charts, flame_graphs, folder }))
+        Ok(Self::Run(Arguments { quick, only, rounds, json, charts, flame_graphs, allocations, folder }))
     }
 }
 

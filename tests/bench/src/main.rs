@@ -25,6 +25,11 @@ use self::measure::Bench;
 use self::report::Report;
 use self::server::Server;
 
+/// Counts while somebody looks at it, which makes it slow: nothing is measured by a program that has it.
+#[cfg(feature = "allocations")]
+#[global_allocator]
+static ALLOCATOR: dhat::Alloc = dhat::Alloc;
+
 /// What can go wrong is told to a person and to nobody else.
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -65,11 +70,18 @@ async fn run(arguments: Arguments) -> Result<()> {
     let mut machine = Machine::this(folder.path());
     let server = Server::postgres(folder.path(), &mut machine).await?;
     let words: Vec<_> = std::env::args().skip(1).collect();
-    let command = format!("cargo run --release -p bench -- {}", words.join(" "));
+    let features = if cfg!(feature = "allocations") { "--features allocations " } else { "" };
+    let command = format!("cargo run --release -p bench {features}-- {}", words.join(" "));
     let report = Report::new(command, machine);
     let mut bench = Bench::new(server, folder.path(), arguments.quick, arguments.rounds, report);
     if let Some(folder) = &arguments.flame_graphs {
         return bench.flame_graphs(folder).await;
+    }
+    if let Some(folder) = &arguments.allocations {
+        return bench.allocations(folder).await;
+    }
+    if cfg!(feature = "allocations") {
+        return Err("built with --features allocations, which counts and is slow: nothing is measured".into());
     }
     bench.floors("before").await?;
     for name in &arguments.only {

@@ -1,5 +1,6 @@
 //! The measures, by name; each stands in a module of its own.
 
+mod allocations;
 mod compile;
 mod databases;
 mod drain;
@@ -8,6 +9,7 @@ mod flames;
 mod growth;
 mod ingest;
 mod latency;
+mod looks;
 pub(crate) mod memory;
 pub(crate) mod peers;
 mod processing;
@@ -88,6 +90,11 @@ impl Bench {
             Ok(()) => println!("({name} took {:.0} s)", begun.elapsed().as_secs_f64()),
             Err(error) => self.report.not_run(name, error),
         }
+    }
+
+    /// Counts allocations, and leaves their profiles in a folder.
+    pub(crate) async fn allocations(&self, folder: &Path) -> Result<()> {
+        allocations::count(self, folder).await
     }
 
     /// Draws flame graphs into a folder.

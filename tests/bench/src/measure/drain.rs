@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use distributed_events::{Broker, OutboxRelay, OutboxSettings, Shutdown, Storage};
 use futures_util::TryStreamExt;
 use sqlx::pool::Pool;
-use sqlx::{PgPool, Row};
+use sqlx::{PgConnection, PgPool, Row};
 use uuid::Uuid;
 
-use super::{Bench, flames, interleaved, library_pool, seed_outbox};
+use super::{Bench, interleaved, library_pool, looks, seed_outbox};
 use crate::Result;
 use crate::broker::Null;
 use crate::report::Row as Line;
@@ -133,7 +133,7 @@ pub(super) async fn drain<DB: Storage>(
     let (handle, stop) = Shutdown::new();
     let shared: Arc<dyn Broker> = Arc::new(broker.clone());
     let relay = OutboxRelay::new(library, shared).settings(settings.clone());
-    flames::lit(async {
+    looks::lit(async {
         let begun = Instant::now();
         let relay = tokio::spawn(relay.run(stop));
         broker.has(events).await;
@@ -146,10 +146,16 @@ pub(super) async fn drain<DB: Storage>(
 }
 
 /// Rows in a second that are read page by page, each into the values that it is made of, and nothing written.
-async fn read_by_pages(cell: &Cell, pool: &PgPool, events: i64) -> Result<f64> {
+pub(super) async fn read_by_pages(cell: &Cell, pool: &PgPool, events: i64) -> Result<f64> {
     seed_outbox(cell, pool, events).await?;
     let mut conn = pool.acquire().await?;
     let begun = Instant::now();
+    let count = looks::lit(pages(&mut conn)).await??;
+    let rate = events as f64 / begun.elapsed().as_secs_f64();
+    if count == events { Ok(rate) } else { Err(format!("{count} rows of {events} were read").into()) }
+}
+
+async fn pages(conn: &mut PgConnection) -> Result<i64> {
     let (mut after, mut count) = (0_i64, 0);
     loop {
         let mut rows = sqlx::query(READ).bind(after).bind(PAGE).fetch(&mut *conn);
@@ -165,11 +171,9 @@ async fn read_by_pages(cell: &Cell, pool: &PgPool, events: i64) -> Result<f64> {
             count += 1;
         }
         if count - before < PAGE {
-            break;
+            return Ok(count);
         }
     }
-    let rate = events as f64 / begun.elapsed().as_secs_f64();
-    if count == events { Ok(rate) } else { Err(format!("{count} rows of {events} were read").into()) }
 }
 
 type Event = (

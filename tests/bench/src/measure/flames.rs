@@ -1,6 +1,4 @@
-//! Flame graphs of what is measured: of the whole machine, so of the client and the server beside it.
-//!
-//! What a measure times it calls [`lit`]; while a graph is drawn, and then only, `perf` looks on for as long.
+//! Flame graphs of what is measured, by Linux's `perf`: of the whole machine, so of the client and the server beside it.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -8,7 +6,8 @@ use std::time::Duration;
 
 use tokio::process::{Child, Command};
 
-use super::{Bench, drain, ingest, processing, publish, target};
+use super::looks::{self, Look};
+use super::{Bench, target};
 use crate::Result;
 
 /// What draws, and where it comes from.
@@ -16,22 +15,16 @@ const INFERNO: &str = "0.12.4";
 /// Samples a second and processor: no divisor of what the kernel's own clock ticks at.
 const RATE: &str = "499";
 
-tokio::task_local! {
-    /// What the profiler writes, where there is one.
-    static PROFILE: PathBuf;
-}
-
-/// Runs what is timed, under the profiler where a graph is asked for.
-pub(super) async fn lit<T>(timed: impl Future<Output = T>) -> Result<T> {
-    let Ok(file) = PROFILE.try_with(PathBuf::clone) else { return Ok(timed.await) };
+/// Runs what is timed under the profiler, which writes a file.
+pub(super) async fn recorded<T>(file: &Path, timed: impl Future<Output = T>) -> Result<T> {
     let mut perf = Command::new("perf")
         .args(["record", "--quiet", "--all-cpus", "--call-graph", "dwarf,4096", "-F", RATE, "-o"])
-        .arg(&file)
+        .arg(file)
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| format!("perf can't be started: {error}; install Linux's perf"))?;
-    begun(&mut perf, &file).await?;
+    begun(&mut perf, file).await?;
     let output = timed.await;
     let id = perf.id().ok_or("perf has ended before what it was to look at")?;
     let asked = Command::new("kill").args(["-INT", &id.to_string()]).status().await?;
@@ -61,47 +54,21 @@ async fn begun(perf: &mut Child, file: &Path) -> Result<()> {
 pub(super) async fn draw(bench: &Bench, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)?;
     let inferno = install().await?;
-    for (delete, name) in [(true, "drain-delete"), (false, "drain-keep")] {
-        let cell = bench.server.fresh().await?;
-        let pool = cell.pool(2).await?;
-        let settings = drain::settings(500, 8, delete);
-        let events = bench.size(200_000, 50_000, "").0;
-        let drained = drain::drained(&cell, &pool, events, Duration::ZERO, &settings);
-        flame(&inferno, folder, name, drained).await?;
-        pool.close().await;
-        cell.drop().await?;
+    for (name, subject) in looks::SUBJECTS {
+        let scratch = tempfile::tempdir()?;
+        let profile = scratch.path().join("profile");
+        looks::run(bench, subject, Look::Perf(profile.clone())).await?;
+        flame(&inferno, folder, name, &profile).await?;
     }
-    for (events, name) in [(1, "publish-1"), (10, "publish-10")] {
-        let cell = bench.server.fresh().await?;
-        let pool = cell.pool(8).await?;
-        flame(&inferno, folder, name, publish::published(&pool, events)).await?;
-        pool.close().await;
-        cell.drop().await?;
-    }
-    let cell = bench.server.fresh().await?;
-    let pool = cell.pool(16).await?;
-    let messages = bench.size(100_000, 20_000, "").0;
-    flame(&inferno, folder, "ingest", ingest::ingested(&cell, &pool, messages, 100)).await?;
-    let work = processing::Work { events: 3_000, workers: 1, inserts: true, batch: 1 };
-    flame(&inferno, folder, "processing", processing::processed(&cell, &pool, &work)).await?;
-    pool.close().await;
-    cell.drop().await
+    Ok(())
 }
 
-/// Runs something with its timed part under the profiler, and draws what the profiler saw.
-async fn flame<T>(
-    inferno: &Path,
-    folder: &Path,
-    name: &str,
-    measured: impl Future<Output = Result<T>>,
-) -> Result<()> {
-    let scratch = tempfile::tempdir()?;
-    let profile = scratch.path().join("profile");
-    PROFILE.scope(profile.clone(), measured).await?;
+/// Draws what the profiler saw.
+async fn flame(inferno: &Path, folder: &Path, name: &str, profile: &Path) -> Result<()> {
     let graph = folder.join(format!("{name}.svg"));
     let drawn = Command::new("bash")
         .args(["-c", DRAW, "draw"])
-        .args([&profile, inferno, &graph])
+        .args([profile, inferno, &graph])
         .arg(format!("{name}: the client (bench) and PostgreSQL"))
         .stdin(Stdio::null())
         .kill_on_drop(true)

@@ -10,7 +10,7 @@ use distributed_events::storage::shard_of;
 use distributed_events::{Broker, DistributedEvent, EventId, InboxRelay, InboxSettings, Shutdown};
 use sqlx::PgPool;
 
-use super::{Bench, flames, interleaved, library_pool};
+use super::{Bench, interleaved, library_pool, looks};
 use crate::Result;
 use crate::broker::Ready;
 use crate::event::{OrderPlaced, delivery};
@@ -49,7 +49,7 @@ pub(super) async fn ingested(cell: &Cell, pool: &PgPool, messages: i64, batch: u
     let shared: Arc<dyn Broker> = Arc::new(broker.clone());
     let relay = InboxRelay::new(library.clone(), shared, Source::new("orders", "billing"))
         .settings(InboxSettings::default().receive_batch(batch));
-    let (relay, seconds) = flames::lit(async {
+    let (relay, seconds) = looks::lit(async {
         let relay = tokio::spawn(relay.run(stop));
         (relay, broker.settled().await)
     })

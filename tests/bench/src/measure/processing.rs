@@ -8,7 +8,7 @@ use distributed_events::{DistributedEvent, EventBus, EventId, HandlerSettings, I
 use sqlx::{AssertSqlSafe, Connection, PgPool, Postgres};
 use tokio::task::JoinSet;
 
-use super::{Bench, flames, interleaved};
+use super::{Bench, interleaved, looks};
 use crate::Result;
 use crate::broker::Null;
 use crate::event::OrderPlaced;
@@ -136,7 +136,7 @@ pub(super) async fn processed(cell: &Cell, pool: &PgPool, work: &Work) -> Result
             let last = reached(&watched, all).await;
             (last - first) as f64 / begun.elapsed().as_secs_f64()
         };
-        let timed = flames::lit(timed).await;
+        let timed = looks::lit(timed).await;
         *told.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = timed;
     })
     .await?;
