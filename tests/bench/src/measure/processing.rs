@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use distributed_events::storage::{Body, IncomingEvent, Storage};
 use distributed_events::{DistributedEvent, EventBus, EventId, HandlerSettings, InboxSettings};
 use sqlx::{AssertSqlSafe, Connection, PgPool, Postgres};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::{Bench, interleaved, looks};
@@ -127,8 +128,7 @@ pub(super) async fn processed(cell: &Cell, pool: &PgPool, work: &Work) -> Result
             })
         })
         .build()?;
-    let rate = Arc::new(std::sync::Mutex::new(Err("it was not timed".into())));
-    let (watched, told) = (bus.clone(), Arc::clone(&rate));
+    let (watched, (tell, rate)) = (bus.clone(), oneshot::channel());
     let all = u64::try_from(work.events)?;
     bus.run_until(async move {
         let timed = async {
@@ -136,8 +136,8 @@ pub(super) async fn processed(cell: &Cell, pool: &PgPool, work: &Work) -> Result
             let last = reached(&watched, all).await;
             (last - first) as f64 / begun.elapsed().as_secs_f64()
         };
-        let timed = looks::lit(timed).await;
-        *told.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = timed;
+        // Nobody listens where the bus has failed, which is told instead.
+        let _unheard = tell.send(looks::lit(timed).await);
     })
     .await?;
     let wanted = if inserts {
@@ -149,8 +149,7 @@ pub(super) async fn processed(cell: &Cell, pool: &PgPool, work: &Work) -> Result
     if done != work.events {
         return Err(format!("{done} of {} were processed", work.events).into());
     }
-    let mut rate = rate.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    std::mem::replace(&mut *rate, Err("it is taken".into()))
+    rate.await?
 }
 
 /// Looks seldom: each look wakes a thread that what is measured has to share a processor with.
