@@ -3,13 +3,15 @@
 use std::path::Path;
 
 use super::Bench;
+use super::looks::{self, Look};
 use crate::Result;
 
 /// Counts for each of what can be looked at, and leaves a profile of it in a folder; measures nothing.
-#[cfg(feature = "allocations")]
 pub(super) async fn count(bench: &Bench, folder: &Path) -> Result<()> {
-    use super::looks::{self, Look};
-
+    if !cfg!(feature = "allocations") {
+        let command = "cargo run --release -p bench --features allocations -- --allocations FOLDER";
+        return Err(format!("it takes an allocator that counts: {command}").into());
+    }
     std::fs::create_dir_all(folder)?;
     println!("{:<14} {:>12} {:>12}   of this process", "", "allocations", "bytes");
     for (name, subject) in looks::SUBJECTS {
@@ -23,27 +25,24 @@ pub(super) async fn count(bench: &Bench, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-#[cfg(not(feature = "allocations"))]
-pub(super) async fn count(_: &Bench, _: &Path) -> Result<()> {
-    Err("another allocator counts: cargo run --release -p bench --features allocations -- --allocations FOLDER".into())
-}
-
 /// Runs what is timed while the allocator writes down who asks it for what.
-#[cfg(feature = "allocations")]
 pub(super) async fn counted<T>(file: &Path, timed: impl Future<Output = T>) -> Result<T> {
-    let profiler = dhat::Profiler::builder().file_name(file).build();
+    let counting = counting(file);
     let output = timed.await;
-    drop(profiler);
+    drop(counting);
     Ok(output)
 }
 
-#[cfg(not(feature = "allocations"))]
-pub(super) async fn counted<T>(_: &Path, _: impl Future<Output = T>) -> Result<T> {
-    Err("nobody counts".into())
+#[cfg(feature = "allocations")]
+fn counting(file: &Path) -> impl Sized {
+    dhat::Profiler::builder().file_name(file).build()
 }
 
+/// [`count`] comes first.
+#[cfg(not(feature = "allocations"))]
+fn counting(_: &Path) -> impl Sized {}
+
 /// Blocks and bytes of all the places of a profile.
-#[cfg(feature = "allocations")]
 fn totals(file: &Path) -> Result<(f64, f64)> {
     let profile: serde_json::Value = serde_json::from_slice(&std::fs::read(file)?)?;
     let places = profile["pps"].as_array().ok_or("a profile without places")?;

@@ -1,6 +1,5 @@
 //! The processor on a full inbox, beside the same statements written by hand, guard and all.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use distributed_events::storage::{Body, IncomingEvent, Storage};
