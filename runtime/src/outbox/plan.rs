@@ -112,11 +112,8 @@ impl Plan {
             if !full && fits && free {
                 bytes += size;
                 self.waiting_bytes -= size;
-                let room = limits.events.min(self.waiting.len() + 1);
-                let batch = planned.get_or_insert_with(|| Planned {
-                    topic: topic.to_owned(),
-                    events: Vec::with_capacity(room),
-                });
+                let batch =
+                    planned.get_or_insert_with(|| Planned { topic: topic.to_owned(), events: Vec::new() });
                 batch.events.push(row.envelope);
                 full = batch.events.len() >= limits.events || bytes >= limits.bytes;
                 if full {

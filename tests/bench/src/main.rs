@@ -66,6 +66,10 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<()> {
+    if cfg!(feature = "allocations") != arguments.allocations.is_some() {
+        let command = "cargo run --release -p bench --features allocations -- --allocations FOLDER";
+        return Err(format!("its allocator counts or it measures, and not both; to count: {command}").into());
+    }
     let folder = server::folder(arguments.folder.as_deref())?;
     let mut machine = Machine::this(folder.path());
     let server = Server::postgres(folder.path(), &mut machine).await?;
@@ -74,14 +78,11 @@ async fn run(arguments: Arguments) -> Result<()> {
     let command = format!("cargo run --release -p bench {features}-- {}", words.join(" "));
     let report = Report::new(command, machine);
     let mut bench = Bench::new(server, folder.path(), arguments.quick, arguments.rounds, report);
-    if let Some(folder) = &arguments.flame_graphs {
-        return bench.flame_graphs(folder).await;
-    }
     if let Some(folder) = &arguments.allocations {
         return bench.allocations(folder).await;
     }
-    if cfg!(feature = "allocations") {
-        return Err("built with --features allocations, which counts and is slow: nothing is measured".into());
+    if let Some(folder) = &arguments.flame_graphs {
+        return bench.flame_graphs(folder).await;
     }
     bench.floors("before").await?;
     for name in &arguments.only {
