@@ -1,5 +1,8 @@
 //! The library's own connections to a database.
 
+mod plans;
+
+use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -9,10 +12,11 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Connection, Pool};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use self::plans::PlanAge;
 use super::{Storage, StorageError};
 use crate::simulated::{Life, Turn};
 
-/// How long a suspect may take to answer.
+/// How long a connection may take to answer before it is used.
 const PING_WAIT: Duration = Duration::from_secs(2);
 
 /// The library's own pool, and the queue in which its writers wait where a database has one writer at a time.
@@ -27,6 +31,7 @@ pub struct Connections<DB: Storage> {
     suspects: Arc<AtomicU32>,
     /// How often the database was in trouble.
     troubles: Arc<AtomicU32>,
+    plans: Arc<PlanAge>,
     /// The connection that is kept between two uses, where this is one user's alone.
     kept: Option<Arc<Kept<DB>>>,
     life: Life,
@@ -42,6 +47,7 @@ impl<DB: Storage> Clone for Connections<DB> {
             turn: Arc::clone(&self.turn),
             suspects: Arc::clone(&self.suspects),
             troubles: Arc::clone(&self.troubles),
+            plans: Arc::clone(&self.plans),
             kept: None,
             life: self.life.clone(),
         }
@@ -55,6 +61,7 @@ impl<DB: Storage> From<Pool<DB>> for Connections<DB> {
             turn: Arc::default(),
             suspects: Arc::default(),
             troubles: Arc::default(),
+            plans: Arc::default(),
             kept: None,
             life: Default::default(),
         }
@@ -89,18 +96,34 @@ impl<DB: Storage> Connections<DB> {
     }
 
     async fn acquire(&self) -> Result<PoolConnection<DB>, StorageError> {
-        if let Some((mut conn, troubles)) = self.kept.as_deref().and_then(|kept| lock(kept).take()) {
-            if troubles == self.troubles.load(Ordering::Relaxed) {
+        loop {
+            let mut conn = match self.take_kept() {
+                Some(conn) => conn,
+                None => self.pooled().await?,
+            };
+            if !self.plans.are_old() || answers(DB::forget_plans(&mut conn)).await {
                 return Ok(conn);
             }
-            // Nobody would try it before its next use.
             conn.close_on_drop();
         }
+    }
+
+    fn take_kept(&self) -> Option<PoolConnection<DB>> {
+        let (mut conn, troubles) = lock(self.kept.as_deref()?).take()?;
+        if troubles == self.troubles.load(Ordering::Relaxed) {
+            return Some(conn);
+        }
+        // Nobody would try it before its next use.
+        conn.close_on_drop();
+        None
+    }
+
+    async fn pooled(&self) -> Result<PoolConnection<DB>, StorageError> {
         loop {
             let mut conn = self.pool.acquire().await?;
             let one_less = |suspects: u32| suspects.checked_sub(1);
             if self.suspects.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_err()
-                || matches!(tokio::time::timeout(PING_WAIT, conn.ping()).await, Ok(Ok(())))
+                || answers(conn.ping()).await
             {
                 return Ok(conn);
             }
@@ -236,6 +259,10 @@ impl<DB: Storage> DerefMut for Writer<DB> {
     fn deref_mut(&mut self) -> &mut Self::Target {
         &mut self.conn
     }
+}
+
+async fn answers<E>(asked: impl Future<Output = Result<(), E>>) -> bool {
+    matches!(tokio::time::timeout(PING_WAIT, asked).await, Ok(Ok(())))
 }
 
 fn lock<DB: Storage>(kept: &Kept<DB>) -> MutexGuard<'_, Option<(PoolConnection<DB>, u32)>> {

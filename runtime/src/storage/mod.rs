@@ -229,6 +229,15 @@ pub trait Storage: LeaseStorage + AdminStorage + LocalStorage + HintStorage {
         attempt: &Attempt<'_>,
     ) -> impl Future<Output = Result<bool, StorageError>> + Send;
 
+    /// Lets a session that keeps the plans of its statements make them anew at their next use.
+    ///
+    /// A plan for a small table goes through all of it, and may be kept while the table grows a thousandfold. Called now and
+    /// then on connections that are in use, outside a transaction.
+    fn forget_plans(conn: &mut Self::Connection) -> impl Future<Output = Result<(), StorageError>> + Send {
+        let _unused = conn;
+        std::future::ready(Ok(()))
+    }
+
     /// Whether a database error passes by itself, in which case no attempt is counted (rule 11).
     fn trouble(error: &sqlx::Error) -> Trouble;
 

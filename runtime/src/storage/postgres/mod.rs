@@ -204,6 +204,10 @@ impl Storage for Postgres {
         named(conn, result).await
     }
 
+    async fn forget_plans(conn: &mut PgConnection) -> Result<(), StorageError> {
+        pool::forget_plans(conn).await
+    }
+
     fn trouble(error: &sqlx::Error) -> Trouble {
         pool::trouble(error)
     }

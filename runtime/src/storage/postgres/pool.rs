@@ -21,8 +21,8 @@ pub(super) const BEGIN: &str = "BEGIN";
 pub(super) const DURABLE: &str = "; SELECT set_config('synchronous_commit', 'on', true) \
     WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')";
 
-/// Losing a mark sends an event once more (rule 25). A plan that was made while the table was nearly empty must not go
-/// through all of it when it has grown.
+/// Losing a mark sends an event once more (rule 25). Many ids are no reason to go through all of a table that is not so much
+/// larger, as the planner would have it for the first marks of a connection.
 pub(super) const MARKING: &str = "; SET LOCAL synchronous_commit = off; SET LOCAL enable_seqscan = off";
 
 /// How long a statement waits for a lock where no session can be set up.
@@ -101,6 +101,14 @@ async fn remember_statements(conn: &mut PgConnection) -> Result<(), sqlx::Error>
 /// (`statement_cache_capacity(0)`), unless told otherwise; and it only tells how many it has kept.
 fn is_caching(conn: &PgConnection) -> bool {
     conn.cached_statements_size() > 0
+}
+
+/// PostgreSQL itself makes a kept plan anew only when the table is analysed, up to a minute after it has grown.
+pub(super) async fn forget_plans(conn: &mut PgConnection) -> Result<(), StorageError> {
+    if is_caching(conn) {
+        sqlx::raw_sql("DISCARD PLANS").execute(conn).await?;
+    }
+    Ok(())
 }
 
 /// A statement, with a name where it will be kept by it.
