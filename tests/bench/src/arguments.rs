@@ -17,7 +17,8 @@ Usage: cargo run --release -p bench -- [OPTIONS]
   --charts FOLDER   draws them there, as SVG
   --flame-graphs FOLDER
                     draws there what the drain, publishing, ingest and processing spend their time with, as SVG, and
-                    measures nothing; needs Linux's perf, and builds inferno at the first time
+                    measures nothing; with --peers, or --only peers, also the processing of those peers that come
+                    nearest; needs Linux's perf, and builds inferno at the first time
   --allocations FOLDER
                     counts what the same ask the allocator for, leaves profiles there, and measures nothing; needs
                     --features allocations

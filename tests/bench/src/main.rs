@@ -4,6 +4,7 @@
 //! one of another round.
 
 mod arguments;
+mod awake;
 mod broker;
 mod charts;
 mod emulator;
@@ -82,7 +83,7 @@ async fn run(arguments: Arguments) -> Result<()> {
         return bench.allocations(folder).await;
     }
     if let Some(folder) = &arguments.flame_graphs {
-        return bench.flame_graphs(folder).await;
+        return bench.flame_graphs(folder, &arguments.only).await;
     }
     bench.floors("before").await?;
     for name in &arguments.only {

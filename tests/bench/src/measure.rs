@@ -97,9 +97,16 @@ impl Bench {
         allocations::count(self, folder).await
     }
 
-    /// Draws flame graphs into a folder.
-    pub(crate) async fn flame_graphs(&self, folder: &Path) -> Result<()> {
-        flames::draw(self, folder).await
+    /// Draws flame graphs into a folder: of the measures, and, where they are among these names, of the peers.
+    pub(crate) async fn flame_graphs(&self, folder: &Path, names: &[String]) -> Result<()> {
+        let drawing = flames::Drawing::begin(folder).await?;
+        if names.iter().any(|name| name != PEERS) {
+            flames::draw(self, &drawing).await?;
+        }
+        if names.iter().any(|name| name == PEERS) {
+            peers::draw(self, &drawing).await?;
+        }
+        Ok(())
     }
 
     /// Rounds: with `--quick` fewer of what has no target, or takes long.

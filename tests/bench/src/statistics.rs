@@ -31,9 +31,10 @@ impl Spread {
     }
 }
 
-/// The ratio of each round; a ratio between rounds would compare a quiet moment with a busy one.
+/// The ratio of each round; a ratio between rounds would compare a quiet moment with a busy one. To nothing there is none.
 pub(crate) fn ratios(pairs: &[Pair]) -> Vec<f64> {
-    pairs.iter().map(|pair| pair.subject / pair.floor).collect()
+    let ratio = |pair: &Pair| if pair.floor > 0.0 { pair.subject / pair.floor } else { f64::NAN };
+    pairs.iter().map(ratio).collect()
 }
 
 /// The value below which that share of the others lies, between two of them where it falls there.
@@ -114,6 +115,12 @@ mod tests {
         let pairs = [pair(10.0, 20.0), pair(30.0, 10.0), pair(5.0, 5.0), pair(20.0, 40.0), pair(20.0, 20.0)];
         assert_eq!(ratios(&pairs), [0.5, 3.0, 1.0, 0.5, 1.0]);
         assert_eq!(Spread::of(&ratios(&pairs)), Spread { median: 1.0, least: 0.5, most: 3.0 });
+    }
+
+    #[test]
+    fn nothing_is_no_floor() {
+        let [ratio] = ratios(&[Pair { subject: 1.0, floor: 0.0 }])[..] else { panic!("one pair, one ratio") };
+        assert_eq!(Target::AtLeast(1.0).verdict(ratio), Verdict::Missed);
     }
 
     #[test]

@@ -50,34 +50,51 @@ async fn begun(perf: &mut Child, file: &Path) -> Result<()> {
     tokio::time::timeout(Duration::from_secs(10), begins).await.map_err(|_| "perf does not begin")?
 }
 
-/// Draws a graph of each into a folder; measures nothing.
-pub(super) async fn draw(bench: &Bench, folder: &Path) -> Result<()> {
-    std::fs::create_dir_all(folder)?;
-    let inferno = install().await?;
-    for (name, subject) in looks::SUBJECTS {
-        let scratch = tempfile::tempdir()?;
-        let profile = scratch.path().join("profile");
-        looks::run(bench, subject, Look::Perf(profile.clone())).await?;
-        flame(&inferno, folder, name, &profile).await?;
-    }
-    Ok(())
+/// A folder of graphs, and what draws them.
+#[derive(Debug)]
+pub(super) struct Drawing<'f> {
+    folder: &'f Path,
+    inferno: PathBuf,
 }
 
-/// Draws what the profiler saw.
-async fn flame(inferno: &Path, folder: &Path, name: &str, profile: &Path) -> Result<()> {
-    let graph = folder.join(format!("{name}.svg"));
-    let drawn = Command::new("bash")
-        .args(["-c", DRAW, "draw"])
-        .args([profile, inferno, &graph])
-        .arg(format!("{name}: the client (bench) and PostgreSQL"))
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await?;
-    if !drawn.status.success() {
-        return Err(format!("{name}: {}", String::from_utf8_lossy(&drawn.stderr)).into());
+impl<'f> Drawing<'f> {
+    pub(super) async fn begin(folder: &'f Path) -> Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        Ok(Self { folder, inferno: install().await? })
     }
-    println!("drawn: {}", graph.display());
+
+    /// Draws what a client and PostgreSQL do while somebody looks.
+    pub(super) async fn of<T>(
+        &self,
+        name: &str,
+        client: &str,
+        run: impl AsyncFnOnce(Look) -> Result<T>,
+    ) -> Result<()> {
+        let scratch = tempfile::tempdir()?;
+        let profile = scratch.path().join("profile");
+        run(Look::Perf(profile.clone())).await?;
+        let graph = self.folder.join(format!("{name}.svg"));
+        let drawn = Command::new("bash")
+            .args(["-c", DRAW, "draw"])
+            .args([&profile, &self.inferno, &graph])
+            .arg(format!("{name}: the client ({client}) and PostgreSQL"))
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await?;
+        if !drawn.status.success() {
+            return Err(format!("{name}: {}", String::from_utf8_lossy(&drawn.stderr)).into());
+        }
+        println!("drawn: {}", graph.display());
+        Ok(())
+    }
+}
+
+/// Draws a graph of each; measures nothing.
+pub(super) async fn draw(bench: &Bench, drawing: &Drawing<'_>) -> Result<()> {
+    for (name, subject) in looks::SUBJECTS {
+        drawing.of(name, "bench", async |look| looks::run(bench, subject, look).await).await?;
+    }
     Ok(())
 }
 

@@ -58,11 +58,16 @@ pub(super) async fn lit<T>(timed: impl Future<Output = T>) -> Result<T> {
     }
 }
 
+/// Runs something that is looked at where it is lit.
+pub(super) async fn seen<T>(look: Look, something: impl Future<Output = T>) -> T {
+    LOOK.scope(look, something).await
+}
+
 /// Runs a subject under a look; tells of how many rows, transactions, messages or events what was seen is.
 pub(super) async fn run(bench: &Bench, subject: Subject, look: Look) -> Result<f64> {
     let cell = bench.server.fresh().await?;
     let pool = cell.pool(16).await?;
-    let of = LOOK.scope(look, subject.run(bench, &cell, &pool)).await?;
+    let of = seen(look, subject.run(bench, &cell, &pool)).await?;
     pool.close().await;
     cell.drop().await?;
     Ok(of)

@@ -9,7 +9,7 @@ mod entries;
 mod ours;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ use tokio::process::Command;
 use self::contestant::{Mode, Task};
 use self::drive::{Program, Rates, backlog, latencies};
 use self::entries::{Contract, ENTRIES, Entry, Kind};
-use super::{Bench, interleaved, target};
+use super::flames::Drawing;
+use super::{Bench, interleaved, looks, target};
 use crate::Result;
 use crate::arguments::COMPETE;
 use crate::report::Row;
@@ -38,12 +39,10 @@ pub(crate) async fn compete(task: Vec<String>) -> Result<()> {
 }
 
 pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
-    let ours = Program { file: std::env::current_exe()?, words: vec![COMPETE.to_owned()] };
-    let folder = target()?.join("peers");
+    let ours = our_program()?;
     let mut installed = HashMap::new();
     for kind in [Kind::Rust, Kind::Node, Kind::Python] {
-        println!("peers: building or installing those of {}", kind.word());
-        installed.insert(kind, install(kind, &folder).await);
+        installed.insert(kind, install(kind).await);
     }
     for mode in [Mode::Drain, Mode::Processing, Mode::Latency] {
         for entry in ENTRIES.iter().filter(|entry| mode != Mode::Processing || entry.handles) {
@@ -68,6 +67,37 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
+fn our_program() -> Result<Program> {
+    Ok(Program { file: std::env::current_exe()?, words: vec![COMPETE.to_owned()] })
+}
+
+/// Draws what those spend their time with that come nearest to us in `processing`, and we beside each.
+pub(super) async fn draw(bench: &Bench, drawing: &Drawing<'_>) -> Result<()> {
+    let ours = our_program()?;
+    for entry in ENTRIES.iter().filter(|entry| entry.is_near()) {
+        let (word, settings) = match entry.contract {
+            Contract::Each => ("one", ours::ONE),
+            Contract::Batch => ("fifty", ours::FIFTY),
+        };
+        let (rows, _) = bench.size(entry.rows.0, entry.rows.1, "");
+        let theirs = install(entry.peer.kind).await?.program(entry);
+        let (mode, pool, pause) = (Mode::Processing, POOL, Duration::ZERO);
+        for (name, program, settings, rows) in [
+            (format!("processing-{word}"), &ours, settings, rows.max(LEAST_ROWS)),
+            (format!("processing-{}", entry.peer.name), &theirs, entry.settings, rows),
+        ] {
+            let cell = bench.server.fresh().await?;
+            let (url, rows) = (cell.url(), usize::try_from(rows)?);
+            let task = Task { url, mode, settings: settings.to_owned(), rows, pool, pause };
+            let client = program.words.first().map_or("", |word| word.rsplit('/').next().unwrap_or(word));
+            let run = async |look| looks::seen(look, backlog(&cell, program, &task)).await;
+            drawing.of(&name, client, run).await?;
+            cell.drop().await?;
+        }
+    }
+    Ok(())
+}
+
 /// Where the peers of one kind are.
 #[derive(Debug)]
 struct Place {
@@ -86,7 +116,9 @@ impl Place {
     }
 }
 
-async fn install(kind: Kind, folder: &Path) -> Result<Place> {
+async fn install(kind: Kind) -> Result<Place> {
+    println!("peers: building or installing those of {}", kind.word());
+    let folder = target()?.join("peers");
     let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/peers/install"))
         .arg(kind.word())
         .arg(folder)

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::{Bench, interleaved, looks};
 use crate::Result;
+use crate::awake::Awake;
 use crate::broker::Null;
 use crate::event::OrderPlaced;
 use crate::floors::{INSERT, NOTE};
@@ -32,11 +33,19 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
             let work = Work { events, workers, inserts, batch: 1 };
             let subject = async || processed(&cell, &pool, &work).await;
             let floor = async || by_hand(&cell, &pool, &work).await;
-            let pairs = interleaved(bench.rounds_of(workers == 1), subject, floor).await?;
-            let case = format!("per message, {workers} workers, {handler}");
-            let row = Row::compared("processing", case, "events/s", &pairs, "the same statements by hand");
-            let row = if workers == 1 { row.target(Target::AtLeast(0.95)) } else { row };
-            bench.report.row(row.scaled(scaled));
+            let rounds = bench.rounds_of(workers == 1);
+            let measured = async || interleaved(rounds, subject, floor).await;
+            let row = |pairs: &[Pair], so: &str| {
+                let case = format!("per message, {workers} workers, {handler}{so}");
+                let row = Row::compared("processing", case, "events/s", pairs, "the same statements by hand");
+                let row = if workers == 1 { row.target(Target::AtLeast(0.95)) } else { row };
+                row.scaled(scaled.clone())
+            };
+            bench.report.row(row(&measured().await?, ""));
+            if workers == 1 {
+                let _awake = Awake::keep()?;
+                bench.report.row(row(&measured().await?, ", awake"));
+            }
             pool.close().await;
             cell.drop().await?;
         }

@@ -10,6 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
+use super::super::looks;
 use super::contestant::{Mode, Said, Task};
 use crate::Result;
 use crate::server::Cell;
@@ -58,18 +59,23 @@ pub(super) async fn backlog(cell: &Cell, program: &Program, task: &Task) -> Resu
     let left = process.ready().await?;
     cell.run("ANALYZE").await?;
     let mut conn = cell.connect().await?;
-    let begun = process.go().await?;
-    let Said::Done { last, .. } = process.hear().await? else {
-        return Err("it said something else than done".into());
-    };
-    // Nobody asks before the last call, so that nobody who works is disturbed.
-    while sqlx::query_scalar::<Postgres, i64>(AssertSqlSafe(left.as_str())).fetch_one(&mut conn).await? > 0 {
-        if begun.elapsed() > PATIENCE {
-            return Err("not every row was settled".into());
+    let timed = async {
+        let begun = process.go().await?;
+        let Said::Done { last, .. } = process.hear().await? else {
+            return Err("it said something else than done".into());
+        };
+        // Nobody asks before the last call, so that nobody who works is disturbed.
+        while sqlx::query_scalar::<Postgres, i64>(AssertSqlSafe(left.as_str())).fetch_one(&mut conn).await?
+            > 0
+        {
+            if begun.elapsed() > PATIENCE {
+                return Err("not every row was settled".into());
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    let settled = begun.elapsed().as_secs_f64();
+        Result::Ok(Taken { last, settled: begun.elapsed().as_secs_f64() })
+    };
+    let taken = looks::lit(timed).await??;
     process.ends(task.rows).await?;
     if task.mode == Mode::Processing {
         let sql = "SELECT count(*), count(DISTINCT customer) FROM business";
@@ -79,7 +85,7 @@ pub(super) async fn backlog(cell: &Cell, program: &Program, task: &Task) -> Resu
             return Err(format!("{inserted:?} business rows instead of {rows}").into());
         }
     }
-    Ok(Taken { last, settled })
+    Ok(taken)
 }
 
 /// Lets an idle contestant have a row now and then; tells the milliseconds from each commit to the handler.

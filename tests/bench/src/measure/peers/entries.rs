@@ -39,7 +39,7 @@ pub(super) enum Contract {
 #[derive(Debug)]
 pub(super) struct Peer {
     /// Its name in its registry.
-    name: &'static str,
+    pub(super) name: &'static str,
     /// The version that is pinned.
     version: &'static str,
     /// What runs it.
@@ -75,6 +75,11 @@ impl Entry {
     /// Whether it is tuned.
     pub(super) fn is_fast(&self) -> bool {
         self.settings == FAST
+    }
+
+    /// Whether it comes so near to us in `processing` that it is worth a look why.
+    pub(super) fn is_near(&self) -> bool {
+        self.is_fast() && ["hexeract", "pg-boss"].contains(&self.peer.name)
     }
 
     /// Short.
