@@ -2,7 +2,6 @@
 
 mod plans;
 
-use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -12,8 +11,8 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Connection, Pool};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use self::plans::PlanAge;
-use super::{Storage, StorageError};
+use self::plans::Plans;
+use super::{Storage, StorageError, Trouble};
 use crate::simulated::{Life, Turn};
 
 /// How long a connection may take to answer before it is used.
@@ -31,14 +30,23 @@ pub struct Connections<DB: Storage> {
     suspects: Arc<AtomicU32>,
     /// How often the database was in trouble.
     troubles: Arc<AtomicU32>,
-    plans: Arc<PlanAge>,
+    plans: Arc<Plans>,
     /// The connection that is kept between two uses, where this is one user's alone.
     kept: Option<Arc<Kept<DB>>>,
     life: Life,
 }
 
-/// A connection that was given back, and the number of troubles before it.
-type Kept<DB> = std::sync::Mutex<Option<(PoolConnection<DB>, u32)>>;
+/// A connection that was given back.
+type Kept<DB> = std::sync::Mutex<Option<KeptConnection<DB>>>;
+
+#[derive(Debug)]
+struct KeptConnection<DB: Storage> {
+    conn: PoolConnection<DB>,
+    /// The number of troubles before it was lent.
+    troubles: u32,
+    /// The generation of its plans.
+    plans: u32,
+}
 
 impl<DB: Storage> Clone for Connections<DB> {
     fn clone(&self) -> Self {
@@ -95,26 +103,13 @@ impl<DB: Storage> Connections<DB> {
         self.suspects.store(u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
-    async fn acquire(&self) -> Result<PoolConnection<DB>, StorageError> {
-        loop {
-            let mut conn = match self.take_kept() {
-                Some(conn) => conn,
-                None => self.pooled().await?,
-            };
-            if !self.plans.are_old() || answers(DB::forget_plans(&mut conn)).await {
-                return Ok(conn);
-            }
-            conn.close_on_drop();
-        }
-    }
-
-    fn take_kept(&self) -> Option<PoolConnection<DB>> {
-        let (mut conn, troubles) = lock(self.kept.as_deref()?).take()?;
-        if troubles == self.troubles.load(Ordering::Relaxed) {
-            return Some(conn);
+    fn take_kept(&self) -> Option<KeptConnection<DB>> {
+        let mut kept = lock(self.kept.as_deref()?).take()?;
+        if kept.troubles == self.troubles.load(Ordering::Relaxed) {
+            return Some(kept);
         }
         // Nobody would try it before its next use.
-        conn.close_on_drop();
+        kept.conn.close_on_drop();
         None
     }
 
@@ -123,7 +118,7 @@ impl<DB: Storage> Connections<DB> {
             let mut conn = self.pool.acquire().await?;
             let one_less = |suspects: u32| suspects.checked_sub(1);
             if self.suspects.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_err()
-                || answers(conn.ping()).await
+                || matches!(tokio::time::timeout(PING_WAIT, conn.ping()).await, Ok(Ok(())))
             {
                 return Ok(conn);
             }
@@ -132,8 +127,24 @@ impl<DB: Storage> Connections<DB> {
     }
 
     async fn lend(&self) -> Result<Lent<DB>, StorageError> {
-        let troubles = self.troubles.load(Ordering::Relaxed);
-        Ok(Lent { conn: Some(self.acquire().await?), troubles, kept: self.kept.clone(), close: false })
+        loop {
+            let troubles = self.troubles.load(Ordering::Relaxed);
+            let plans = self.plans.used(self.pool.size(), self.pool.num_idle());
+            let (conn, has_old_plans) = match self.take_kept() {
+                Some(kept) => (kept.conn, kept.plans != plans),
+                None => (self.pooled().await?, self.plans.is_one_of_the_idle()),
+            };
+            let mut lent = Lent { conn: Some(conn), troubles, plans, kept: self.kept.clone(), close: false };
+            if !has_old_plans {
+                return Ok(lent);
+            }
+            // Also when this future is dropped: nobody would notice that it hangs.
+            lent.close = true;
+            if let Ok(Ok(())) = tokio::time::timeout(PING_WAIT, forget_plans::<DB>(&mut lent)).await {
+                lent.close = false;
+                return Ok(lent);
+            }
+        }
     }
 
     /// A connection to read with.
@@ -163,6 +174,7 @@ struct Lent<DB: Storage> {
     /// None only while it is dropped.
     conn: Option<PoolConnection<DB>>,
     troubles: u32,
+    plans: u32,
     kept: Option<Arc<Kept<DB>>>,
     close: bool,
 }
@@ -189,7 +201,7 @@ impl<DB: Storage> Drop for Lent<DB> {
         if self.close {
             conn.close_on_drop();
         } else if let Some(kept) = &self.kept {
-            *lock(kept) = Some((conn, self.troubles));
+            *lock(kept) = Some(KeptConnection { conn, troubles: self.troubles, plans: self.plans });
         }
     }
 }
@@ -261,10 +273,17 @@ impl<DB: Storage> DerefMut for Writer<DB> {
     }
 }
 
-async fn answers<E>(asked: impl Future<Output = Result<(), E>>) -> bool {
-    matches!(tokio::time::timeout(PING_WAIT, asked).await, Ok(Ok(())))
+/// A server that refuses it goes on with its plans.
+async fn forget_plans<DB: Storage>(conn: &mut DB::Connection) -> Result<(), StorageError> {
+    match DB::forget_plans(conn).await {
+        Err(StorageError::Database(error)) if DB::trouble(&error) == Trouble::Lasting => {
+            tracing::debug!(%error, "plans are kept");
+            Ok(())
+        }
+        other => other,
+    }
 }
 
-fn lock<DB: Storage>(kept: &Kept<DB>) -> MutexGuard<'_, Option<(PoolConnection<DB>, u32)>> {
+fn lock<DB: Storage>(kept: &Kept<DB>) -> MutexGuard<'_, Option<KeptConnection<DB>>> {
     kept.lock().unwrap_or_else(PoisonError::into_inner)
 }

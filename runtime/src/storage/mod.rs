@@ -231,8 +231,8 @@ pub trait Storage: LeaseStorage + AdminStorage + LocalStorage + HintStorage {
 
     /// Lets a session that keeps the plans of its statements make them anew at their next use.
     ///
-    /// A plan for a small table goes through all of it, and may be kept while the table grows a thousandfold. Called now and
-    /// then on connections that are in use, outside a transaction.
+    /// A plan for a small table goes through all of it, and may be kept while the table grows a thousandfold. Called once
+    /// a second at most on connections that are in use, outside a transaction.
     fn forget_plans(conn: &mut Self::Connection) -> impl Future<Output = Result<(), StorageError>> + Send {
         let _unused = conn;
         std::future::ready(Ok(()))

@@ -6,38 +6,48 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Who does so little meets no table that has grown meanwhile.
-const USES: u32 = 32;
-/// Planning takes a thousandth of that.
-const TIME: Duration = Duration::from_millis(250);
+/// At most so often each connection is told, which takes it less than a thousandth of the time.
+const TIME: Duration = Duration::from_secs(1);
+/// And at most once in so many uses of each, so that idle loops hardly ask more than without.
+const USES: u32 = 16;
 
-/// Uses of a pool's connections since one of them was last told to forget its plans. Whoever comes when it is time tells the
-/// connection it has, so that all that are used come to it, the busy ones soon.
+/// The generations of a pool's plans. A connection that somebody keeps remembers the one it has seen; the idle ones can't, so
+/// as many of those that the pool lends next are told.
 #[derive(Debug)]
-pub(super) struct PlanAge {
+pub(super) struct Plans {
+    generation: AtomicU32,
+    idle: AtomicU32,
     uses: AtomicU32,
     since: Mutex<Instant>,
 }
 
-impl Default for PlanAge {
+impl Default for Plans {
     fn default() -> Self {
-        Self { uses: AtomicU32::new(0), since: Mutex::new(Instant::now()) }
+        let [generation, idle, uses] = [(); 3].map(|()| AtomicU32::new(0));
+        Self { generation, idle, uses, since: Mutex::new(Instant::now()) }
     }
 }
 
-impl PlanAge {
-    /// Whether it is time. Says so once.
-    pub(super) fn are_old(&self) -> bool {
-        if self.uses.fetch_add(1, Ordering::Relaxed) < USES {
-            return false;
+impl Plans {
+    /// Counts a use of one of so many connections, so many of them idle, and returns the generation.
+    pub(super) fn used(&self, connections: u32, idle: usize) -> u32 {
+        let uses = self.uses.fetch_add(1, Ordering::Relaxed);
+        if uses >= connections.saturating_mul(USES) {
+            let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+            if since.elapsed() >= TIME {
+                *since = Instant::now();
+                self.uses.store(0, Ordering::Relaxed);
+                self.idle.store(u32::try_from(idle).unwrap_or(u32::MAX), Ordering::Relaxed);
+                self.generation.fetch_add(1, Ordering::Relaxed);
+            }
         }
-        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        if since.elapsed() < TIME {
-            return false;
-        }
-        *since = Instant::now();
-        self.uses.store(0, Ordering::Relaxed);
-        true
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// Whether a connection that the pool lends is one of those that were idle.
+    pub(super) fn is_one_of_the_idle(&self) -> bool {
+        let one_less = |idle: u32| idle.checked_sub(1);
+        self.idle.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok()
     }
 }
 
@@ -46,18 +56,20 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn plans_are_old_after_uses_and_a_time() {
-        let age = PlanAge::default();
+    async fn a_generation_ends_after_a_time_and_uses_of_each() {
+        let plans = Plans::default();
         tokio::time::advance(TIME).await;
-        for _ in 0..USES {
-            assert!(!age.are_old());
-        }
-        assert!(age.are_old());
         for _ in 0..3 * USES {
-            assert!(!age.are_old());
+            assert_eq!(plans.used(3, 2), 0);
+            assert!(!plans.is_one_of_the_idle());
         }
+        assert_eq!(plans.used(3, 2), 1);
+        for _ in 0..30 * USES {
+            assert_eq!(plans.used(3, 2), 1);
+        }
+        assert_eq!([(); 3].map(|()| plans.is_one_of_the_idle()), [true, true, false]);
         tokio::time::advance(TIME).await;
-        assert!(age.are_old());
-        assert!(!age.are_old());
+        assert_eq!(plans.used(3, 1), 2);
+        assert_eq!([(); 2].map(|()| plans.is_one_of_the_idle()), [true, false]);
     }
 }

@@ -9,6 +9,7 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool, Row};
 use uuid::Uuid;
 
+use super::pool::MARKING;
 use super::{admin, inbox, ingest, lease, migrate, operator, outbox, related};
 
 /// History, and next to nothing that is open; none has been analysed.
@@ -184,6 +185,27 @@ async fn outbox_rows_are_marked_by_id() {
         assert_indexes(sql, "ARRAY[gen_random_uuid(), gen_random_uuid()]", &["outbox_id"], IN_ORDER).await;
     }
     assert_indexes(outbox::MARK_DEAD, "gen_random_uuid(), 'x'", &["outbox_id"], IN_ORDER).await;
+}
+
+/// Neither when there was nothing, nor by the plan for as many ids as there are rows.
+#[tokio::test]
+async fn a_mark_walks_through_no_table() {
+    on_each_day(|mut conn, day| async move {
+        let some = "INSERT INTO outbox (id, event_type, event_data)
+            SELECT gen_random_uuid(), 'e', repeat('x', 200) FROM generate_series(1, 600)";
+        for (rows, generic) in [("", true), (some, false)] {
+            run(&mut conn, &format!("TRUNCATE outbox; {rows}")).await;
+            run(&mut conn, "VACUUM ANALYZE outbox").await;
+            run(&mut conn, &format!("BEGIN{MARKING}")).await;
+            for sql in [outbox::MARK_SENT, outbox::DELETE_SENT] {
+                let ids = "array_fill(gen_random_uuid(), ARRAY[500])";
+                assert_plan(&mut conn, day, generic, sql, ids, &["outbox_id"], IN_ORDER).await;
+            }
+            run(&mut conn, "ROLLBACK").await;
+        }
+        conn
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -103,7 +103,7 @@ fn is_caching(conn: &PgConnection) -> bool {
     conn.cached_statements_size() > 0
 }
 
-/// PostgreSQL itself makes a kept plan anew only when the table is analysed, up to a minute after it has grown.
+/// A table that grows is no reason for PostgreSQL to make a kept plan anew; that it is analysed is one, up to a minute later.
 pub(super) async fn forget_plans(conn: &mut PgConnection) -> Result<(), StorageError> {
     if is_caching(conn) {
         sqlx::raw_sql("DISCARD PLANS").execute(conn).await?;
