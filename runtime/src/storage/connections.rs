@@ -1,5 +1,6 @@
 //! The library's own connections to a database.
 
+mod idle;
 mod plans;
 
 use std::ops::{Deref, DerefMut};
@@ -11,6 +12,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Connection, Pool};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use self::idle::WereIdle;
 use self::plans::Plans;
 use super::{Storage, StorageError, Trouble};
 use crate::simulated::{Life, Turn};
@@ -26,8 +28,8 @@ const PING_WAIT: Duration = Duration::from_secs(2);
 pub struct Connections<DB: Storage> {
     pool: Pool<DB>,
     turn: Arc<Mutex<()>>,
-    /// How many idle connections are to be tried before use.
-    suspects: Arc<AtomicU32>,
+    /// Idle connections that are to be tried before use.
+    suspects: Arc<WereIdle>,
     /// How often the database was in trouble.
     troubles: Arc<AtomicU32>,
     plans: Arc<Plans>,
@@ -100,7 +102,7 @@ impl<DB: Storage> Connections<DB> {
     /// somebody's work before it is found out.
     pub(crate) fn suspect(&self) {
         self.troubles.fetch_add(1, Ordering::Relaxed);
-        self.suspects.store(u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX), Ordering::Relaxed);
+        self.suspects.now(self.pool.num_idle());
     }
 
     fn take_kept(&self) -> Option<KeptConnection<DB>> {
@@ -116,8 +118,7 @@ impl<DB: Storage> Connections<DB> {
     async fn pooled(&self) -> Result<PoolConnection<DB>, StorageError> {
         loop {
             let mut conn = self.pool.acquire().await?;
-            let one_less = |suspects: u32| suspects.checked_sub(1);
-            if self.suspects.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_err()
+            if !self.suspects.take_one()
                 || matches!(tokio::time::timeout(PING_WAIT, conn.ping()).await, Ok(Ok(())))
             {
                 return Ok(conn);
@@ -132,7 +133,7 @@ impl<DB: Storage> Connections<DB> {
             let plans = self.plans.used(self.pool.size(), self.pool.num_idle());
             let (conn, has_old_plans) = match self.take_kept() {
                 Some(kept) => (kept.conn, kept.plans != plans),
-                None => (self.pooled().await?, self.plans.is_one_of_the_idle()),
+                None => (self.pooled().await?, self.plans.were_idle.take_one()),
             };
             let mut lent = Lent { conn: Some(conn), troubles, plans, kept: self.kept.clone(), close: false };
             if !has_old_plans {

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::idle::WereIdle;
+
 /// At most so often each connection is told, which takes it less than a thousandth of the time.
 const TIME: Duration = Duration::from_secs(1);
 /// And at most once in so many uses of each, so that idle loops hardly ask more than without.
@@ -16,15 +18,20 @@ const USES: u32 = 16;
 #[derive(Debug)]
 pub(super) struct Plans {
     generation: AtomicU32,
-    idle: AtomicU32,
+    /// Those that nobody kept when this generation began.
+    pub(super) were_idle: WereIdle,
     uses: AtomicU32,
     since: Mutex<Instant>,
 }
 
 impl Default for Plans {
     fn default() -> Self {
-        let [generation, idle, uses] = [(); 3].map(|()| AtomicU32::new(0));
-        Self { generation, idle, uses, since: Mutex::new(Instant::now()) }
+        Self {
+            generation: AtomicU32::default(),
+            were_idle: WereIdle::default(),
+            uses: AtomicU32::default(),
+            since: Mutex::new(Instant::now()),
+        }
     }
 }
 
@@ -37,17 +44,11 @@ impl Plans {
             if since.elapsed() >= TIME {
                 *since = Instant::now();
                 self.uses.store(0, Ordering::Relaxed);
-                self.idle.store(u32::try_from(idle).unwrap_or(u32::MAX), Ordering::Relaxed);
+                self.were_idle.now(idle);
                 self.generation.fetch_add(1, Ordering::Relaxed);
             }
         }
         self.generation.load(Ordering::Relaxed)
-    }
-
-    /// Whether a connection that the pool lends is one of those that were idle.
-    pub(super) fn is_one_of_the_idle(&self) -> bool {
-        let one_less = |idle: u32| idle.checked_sub(1);
-        self.idle.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok()
     }
 }
 
@@ -61,15 +62,15 @@ mod tests {
         tokio::time::advance(TIME).await;
         for _ in 0..3 * USES {
             assert_eq!(plans.used(3, 2), 0);
-            assert!(!plans.is_one_of_the_idle());
+            assert!(!plans.were_idle.take_one());
         }
         assert_eq!(plans.used(3, 2), 1);
         for _ in 0..30 * USES {
             assert_eq!(plans.used(3, 2), 1);
         }
-        assert_eq!([(); 3].map(|()| plans.is_one_of_the_idle()), [true, true, false]);
+        assert_eq!([(); 3].map(|()| plans.were_idle.take_one()), [true, true, false]);
         tokio::time::advance(TIME).await;
         assert_eq!(plans.used(3, 1), 2);
-        assert_eq!([(); 2].map(|()| plans.is_one_of_the_idle()), [true, false]);
+        assert_eq!([(); 2].map(|()| plans.were_idle.take_one()), [true, false]);
     }
 }

@@ -79,7 +79,7 @@ impl Entry {
 
     /// Whether it comes so near to us in `processing` that it is worth a look why.
     pub(super) fn is_near(&self) -> bool {
-        self.is_fast() && ["hexeract", "pg-boss"].contains(&self.peer.name)
+        self.is_fast() && [HEXERACT.name, PG_BOSS.name].contains(&self.peer.name)
     }
 
     /// Short.
