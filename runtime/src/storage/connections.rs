@@ -11,6 +11,7 @@ use std::time::Duration;
 use sqlx::pool::PoolConnection;
 use sqlx::{Connection, Pool};
 use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::time::Instant;
 
 use self::idle::WereIdle;
 use self::plans::Plans;
@@ -130,12 +131,19 @@ impl<DB: Storage> Connections<DB> {
     async fn lend(&self) -> Result<Lent<DB>, StorageError> {
         loop {
             let troubles = self.troubles.load(Ordering::Relaxed);
-            let plans = self.plans.used(self.pool.size(), self.pool.num_idle());
+            let generation = self.plans.generation(self.pool.size(), self.pool.num_idle());
             let (conn, has_old_plans) = match self.take_kept() {
-                Some(kept) => (kept.conn, kept.plans != plans),
+                Some(kept) => (kept.conn, kept.plans != generation),
                 None => (self.pooled().await?, self.plans.were_idle.take_one()),
             };
-            let mut lent = Lent { conn: Some(conn), troubles, plans, kept: self.kept.clone(), close: false };
+            let mut lent = Lent {
+                conn: Some(conn),
+                troubles,
+                plans: (Arc::clone(&self.plans), generation),
+                since: Instant::now(),
+                kept: self.kept.clone(),
+                close: false,
+            };
             if !has_old_plans {
                 return Ok(lent);
             }
@@ -175,7 +183,8 @@ struct Lent<DB: Storage> {
     /// None only while it is dropped.
     conn: Option<PoolConnection<DB>>,
     troubles: u32,
-    plans: u32,
+    plans: (Arc<Plans>, u32),
+    since: Instant,
     kept: Option<Arc<Kept<DB>>>,
     close: bool,
 }
@@ -199,10 +208,12 @@ impl<DB: Storage> DerefMut for Lent<DB> {
 impl<DB: Storage> Drop for Lent<DB> {
     fn drop(&mut self) {
         let Some(mut conn) = self.conn.take() else { return };
+        let (plans, generation) = &self.plans;
+        plans.worked(self.since.elapsed());
         if self.close {
             conn.close_on_drop();
         } else if let Some(kept) = &self.kept {
-            *lock(kept) = Some(KeptConnection { conn, troubles: self.troubles, plans: self.plans });
+            *lock(kept) = Some(KeptConnection { conn, troubles: self.troubles, plans: *generation });
         }
     }
 }
