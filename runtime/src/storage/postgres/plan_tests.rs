@@ -1,6 +1,7 @@
 //! No statement of a loop scans what retention keeps, whatever the statistics say, and neither do the plans that serve
 //! every argument.
 
+mod forgetting;
 mod grown;
 
 use std::future::Future;
