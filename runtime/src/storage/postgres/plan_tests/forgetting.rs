@@ -16,10 +16,7 @@ async fn pid(conn: &mut PgConnection) -> i32 {
 
 /// What one task lends again after it has left the session as `leave` leaves it, which has worked long enough to be told to
 /// forget its plans; and which server process it had before.
-async fn lent_again(
-    pool: &PgPool,
-    leave: impl AsyncFnOnce(&mut PgConnection),
-) -> (Connections<Postgres>, Reader<Postgres>, i32) {
+async fn lent_again(pool: &PgPool, leave: impl AsyncFnOnce(&mut PgConnection)) -> (Reader<Postgres>, i32) {
     let settings = PoolSettings::new(2, Duration::from_secs(1));
     let connections = Connections::from(Postgres::open(pool, &settings).await.unwrap()).for_one();
     let mut conn = connections.read().await.unwrap();
@@ -28,14 +25,14 @@ async fn lent_again(
     leave(&mut conn).await;
     drop(conn);
     let again = tokio::time::timeout(Duration::from_secs(60), connections.read()).await.unwrap().unwrap();
-    (connections, again, before)
+    (again, before)
 }
 
 /// It goes on with its plans, and with the connection.
 #[tokio::test]
 async fn a_server_that_refuses_to_forget_plans_keeps_its_connection() {
     in_database(async |pool| {
-        let (_connections, mut again, before) = lent_again(&pool, async |conn| {
+        let (mut again, before) = lent_again(&pool, async |conn| {
             // As a BEGIN that was cut off leaves it: sqlx doesn't know of a transaction, in which nothing is done any more.
             sqlx::raw_sql("BEGIN; SELECT nothing").execute(conn).await.unwrap_err();
         })
@@ -50,7 +47,7 @@ async fn a_server_that_refuses_to_forget_plans_keeps_its_connection() {
 #[tokio::test]
 async fn a_server_that_hangs_over_its_plans_is_left() {
     in_database(async |pool| {
-        let (_connections, mut again, before) = lent_again(&pool, async |conn| {
+        let (mut again, before) = lent_again(&pool, async |conn| {
             let mut endless = Box::pin(sqlx::raw_sql("SELECT pg_sleep(600)").execute(conn));
             // Until it is sent; its answer is the next statement's to wait for.
             assert!(tokio::time::timeout(Duration::from_millis(100), &mut endless).await.is_err());
