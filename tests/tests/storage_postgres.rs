@@ -5,6 +5,8 @@ use sqlx::Postgres;
 
 #[path = "storage_postgres/horizons.rs"]
 mod horizons;
+#[path = "storage_postgres/one_connection.rs"]
+mod one_connection;
 #[path = "storage_postgres/pgbouncer.rs"]
 mod pgbouncer;
 #[path = "storage_postgres/settings.rs"]

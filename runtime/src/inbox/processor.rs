@@ -93,6 +93,8 @@ impl<DB: Storage> InboxProcessor<DB> {
 /// The state of a running processor.
 struct Run<DB: Storage> {
     core: Arc<Core<DB>>,
+    /// For looks alone.
+    looks: Connections<DB>,
     beat: Arc<Beat>,
     holding: Holding<DB::Horizon>,
     /// Aborted when dropped, which rolls their transactions back.
@@ -115,6 +117,7 @@ impl<DB: Storage> Run<DB> {
     fn new(core: Arc<Core<DB>>, beat: Arc<Beat>) -> Self {
         let settings = &core.settings;
         Self {
+            looks: core.connections.for_one(),
             holding: Holding::new(),
             workers: JoinSet::new(),
             at_work: HashMap::new(),
@@ -178,7 +181,7 @@ impl<DB: Storage> Run<DB> {
             .map(|shard| (shard.number, shard.watermark.low()))
             .collect();
         let mut ready = {
-            let mut conn = self.core.connections.read().await?;
+            let mut conn = self.looks.read().await?;
             DB::ready_shards(&mut conn, &self.core.subscription, &lows).await?
         };
         for (number, _) in lows.iter().filter(|(number, _)| !ready.contains(number)) {

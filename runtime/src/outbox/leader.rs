@@ -29,7 +29,7 @@ use crate::lease::{Lease, renew_every};
 use crate::pace::Pace;
 use crate::retry::Backoff;
 use crate::shutdown::Shutdown;
-use crate::storage::{OutboxRow, Storage, StorageError};
+use crate::storage::{Connections, OutboxRow, Storage, StorageError};
 use crate::telemetry::IncidentKind;
 use crate::{crash, simulated, wake};
 
@@ -39,6 +39,8 @@ const MARKED_AT_ONCE: usize = 1_000;
 /// Reads, marks, renews its lease and sends side by side: none of them waits for another.
 pub(super) struct Leader<DB: Storage> {
     relay: Arc<OutboxRelay<DB>>,
+    /// For reads alone, of which there is one at a time.
+    reads: Arc<Connections<DB>>,
     lease: Lease,
     renew_at: Instant,
     sweep_at: Instant,
@@ -77,6 +79,7 @@ impl<DB: Storage> Leader<DB> {
         hint.mark_unchanged();
         Self {
             relay: Arc::clone(relay),
+            reads: Arc::new(relay.connections.for_one()),
             lease,
             renew_at: now + renew_every(settings.lease_time),
             sweep_at: now + settings.sweep,

@@ -21,6 +21,9 @@ use crate::simulated::{Life, Turn};
 /// How long a connection may take to answer before it is used.
 const PING_WAIT: Duration = Duration::from_secs(2);
 
+/// For how long one user keeps a connection: only a pool sees that it is too old, or that nobody is at the other end.
+const KEPT: Duration = Duration::from_secs(60);
+
 /// The library's own pool, and the queue in which its writers wait where a database has one writer at a time.
 ///
 /// SQLite itself has no such queue: whoever finds it locked sleeps and tries again, up to 100 ms later, however often the
@@ -49,6 +52,8 @@ struct KeptConnection<DB: Storage> {
     troubles: u32,
     /// The generation of its plans.
     plans: u32,
+    /// When it came from the pool.
+    since: Instant,
 }
 
 impl<DB: Storage> Clone for Connections<DB> {
@@ -93,7 +98,7 @@ impl<DB: Storage> Connections<DB> {
         &self.pool
     }
 
-    /// The same for one task, which uses one connection after the other: it keeps the last, and saves the round trip by
+    /// The same for one user, who uses one connection after the other: it keeps the last, and saves the round trip by
     /// which a pool looks at what is given back. Only where that look would change nothing of what was done to the session.
     pub(crate) fn for_one(&self) -> Self {
         Self { kept: DB::KEEPS_SESSIONS.then(Arc::default), ..self.clone() }
@@ -108,12 +113,12 @@ impl<DB: Storage> Connections<DB> {
 
     fn take_kept(&self) -> Option<KeptConnection<DB>> {
         let mut kept = lock(self.kept.as_deref()?).take()?;
-        if kept.troubles == self.troubles.load(Ordering::Relaxed) {
-            return Some(kept);
+        if kept.troubles != self.troubles.load(Ordering::Relaxed) {
+            // Nobody would try it before its next use.
+            kept.conn.close_on_drop();
+            return None;
         }
-        // Nobody would try it before its next use.
-        kept.conn.close_on_drop();
-        None
+        (kept.since.elapsed() < KEPT).then_some(kept)
     }
 
     async fn pooled(&self) -> Result<PoolConnection<DB>, StorageError> {
@@ -132,15 +137,17 @@ impl<DB: Storage> Connections<DB> {
         loop {
             let troubles = self.troubles.load(Ordering::Relaxed);
             let generation = self.plans.generation(self.pool.size(), self.pool.num_idle());
-            let (conn, has_old_plans) = match self.take_kept() {
-                Some(kept) => (kept.conn, kept.plans != generation),
-                None => (self.pooled().await?, self.plans.were_idle.take_one()),
+            let (conn, has_old_plans, pooled_at) = match self.take_kept() {
+                Some(kept) => (kept.conn, kept.plans != generation, kept.since),
+                None => (self.pooled().await?, self.plans.were_idle.take_one(), Instant::now()),
             };
             let mut lent = Lent {
+                pool: self.pool.clone(),
                 conn: Some(conn),
                 troubles,
                 plans: (Arc::clone(&self.plans), generation),
                 since: Instant::now(),
+                pooled_at,
                 kept: self.kept.clone(),
                 close: false,
             };
@@ -180,11 +187,13 @@ impl<DB: Storage> Connections<DB> {
 /// A connection, until it goes back to where it is kept, or to the pool.
 #[derive(Debug)]
 struct Lent<DB: Storage> {
+    pool: Pool<DB>,
     /// None only while it is dropped.
     conn: Option<PoolConnection<DB>>,
     troubles: u32,
     plans: (Arc<Plans>, u32),
     since: Instant,
+    pooled_at: Instant,
     kept: Option<Arc<Kept<DB>>>,
     close: bool,
 }
@@ -212,8 +221,11 @@ impl<DB: Storage> Drop for Lent<DB> {
         plans.worked(self.since.elapsed());
         if self.close {
             conn.close_on_drop();
-        } else if let Some(kept) = &self.kept {
-            *lock(kept) = Some(KeptConnection { conn, troubles: self.troubles, plans: *generation });
+        } else if let Some(kept) = &self.kept
+            && has_others(&self.pool)
+        {
+            let (troubles, since) = (self.troubles, self.pooled_at);
+            *lock(kept) = Some(KeptConnection { conn, troubles, plans: *generation, since });
         }
     }
 }
@@ -283,6 +295,12 @@ impl<DB: Storage> DerefMut for Writer<DB> {
     fn deref_mut(&mut self) -> &mut Self::Target {
         &mut self.conn
     }
+}
+
+/// Whether there is a connection beside those that are lent or kept: the last one nobody keeps, or all would wait for it.
+/// A pool that is closed waits for each.
+fn has_others<DB: Storage>(pool: &Pool<DB>) -> bool {
+    !pool.is_closed() && (pool.num_idle() > 0 || pool.size() < pool.options().get_max_connections())
 }
 
 /// A server that refuses it goes on with its plans.

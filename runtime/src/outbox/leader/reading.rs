@@ -48,10 +48,10 @@ impl<DB: Storage> Leader<DB> {
         let Some(mut position) = self.position.take() else { return };
         // What is in memory already must not fill the page.
         let dealt_with = if position.rereads() { self.plan.seqs() } else { Vec::new() };
-        let relay = Arc::clone(&self.relay);
+        let (relay, reads) = (Arc::clone(&self.relay), Arc::clone(&self.reads));
         self.reading.start(async move {
             let read = async {
-                let mut conn = relay.connections.read().await?;
+                let mut conn = reads.read().await?;
                 let (rows, page) = position.page(&mut conn, &relay, &dealt_with).await?;
                 let now = Instant::now();
                 if !rows.is_empty() || !position.wants_more(page, now) {
@@ -99,10 +99,10 @@ impl<DB: Storage> Leader<DB> {
         let more = match kind {
             Kind::Page(page) if position.wants_more(page, now) => {
                 self.take_in(rows, &marked, now);
-                let relay = Arc::clone(&self.relay);
+                let (relay, reads) = (Arc::clone(&self.relay), Arc::clone(&self.reads));
                 self.reading.start(async move {
                     let read = async {
-                        let mut conn = relay.connections.read().await?;
+                        let mut conn = reads.read().await?;
                         let (rows, more) = position.follow(&mut conn, &relay, page, now).await?;
                         Ok((rows, Kind::Due { more }))
                     };
