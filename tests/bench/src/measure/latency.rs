@@ -90,11 +90,10 @@ async fn listen_and_select(pool: &PgPool, samples: i64) -> Result<Vec<f64>> {
         }
     });
     let mut taken = Vec::new();
-    let mut conn = pool.acquire().await?;
     // The first one finds the rows of the round before it.
     for n in 0..=samples {
         tokio::time::sleep(APART).await;
-        let mut tx = conn.begin().await?;
+        let mut tx = pool.begin().await?;
         sqlx::query(INSERT).bind(n).bind(NOTE).execute(&mut *tx).await?;
         sqlx::query("NOTIFY bench").execute(&mut *tx).await?;
         tx.commit().await?;
