@@ -32,7 +32,7 @@ use crate::outbox::settings::OutboxSettings;
 use crate::pulse::Pulse;
 use crate::storage::{PoolInbox, Storage, StorageError};
 use crate::telemetry::{Stats, Telemetry};
-use crate::wake::{self, Hint};
+use crate::wake;
 
 /// A service's part in the exchange of events: relays its outbox, fills its inbox, runs its handlers.
 ///
@@ -137,7 +137,7 @@ impl<DB: Storage> EventBus<DB> {
     }
 
     /// Commits a transaction and wakes the outbox relay at once, also where another process relays, as long as this bus
-    /// runs and the database carries such hints (PostgreSQL). Committing it directly is as safe; the relay finds the event
+    /// runs and the database carries such hints (PostgreSQL). Where this bus relays all its lanes itself, nobody else is told. Committing it directly is as safe; the relay finds the event
     /// a few milliseconds later where it is in this process, and at its next look where it is in another.
     ///
     /// # Errors
@@ -146,7 +146,7 @@ impl<DB: Storage> EventBus<DB> {
         crash::point("publish.before-commit");
         tx.commit().await?;
         crash::point("publish.after-commit");
-        wake::committed(Hint::Published);
+        wake::committed();
         Ok(())
     }
 

@@ -1,4 +1,5 @@
-//! What a bus's loops show of themselves while they run, for whoever asks after its health. No loop decides by it.
+//! What a bus's loops show of themselves while they run, for whoever asks after its health. No loop decides by it, but that
+//! others are not told of what this bus alone deals with.
 
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -149,6 +150,11 @@ impl Pulse {
 
     pub(crate) fn phase(&self, phase: Phase) {
         self.lock().0 = phase;
+    }
+
+    /// How many leases the loop of this role holds.
+    pub(crate) fn holds(&self, role: &Role) -> usize {
+        self.lock().1.iter().filter(|beat| beat.role == *role).map(|beat| beat.lock().holds).sum()
     }
 
     /// From now on this loop is watched, too.

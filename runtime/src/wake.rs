@@ -2,6 +2,7 @@
 //! do. Polling is the truth; a hint only saves the wait.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::LazyLock;
 
@@ -26,10 +27,11 @@ pub enum Hint {
 }
 
 /// How often this process has committed something that others may wait for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Committed {
     pub(crate) published: u64,
-    pub(crate) received: u64,
+    /// For each subscription.
+    pub(crate) received: BTreeMap<String, u64>,
 }
 
 /// Runs a future and tells whether it has published: its transaction is ours to commit, and the exact wake is due then.
@@ -48,16 +50,22 @@ pub(crate) fn published() {
     heard(Hint::Published);
 }
 
-/// Events were committed by this process.
-pub(crate) fn committed(hint: Hint) {
-    heard(hint);
-    COMMITTED.send_modify(|committed| {
-        let count = match hint {
-            Hint::Published => &mut committed.published,
-            Hint::Received => &mut committed.received,
-        };
-        *count = count.wrapping_add(1);
+/// Events were committed to an outbox by this process. Its own loops are woken last: on a runtime's thread, what was woken
+/// last runs first.
+pub(crate) fn committed() {
+    COMMITTED.send_modify(|committed| committed.published = committed.published.wrapping_add(1));
+    heard(Hint::Published);
+}
+
+/// Events were committed to a subscription's inbox by this process.
+pub(crate) fn received(subscription: &str) {
+    COMMITTED.send_modify(|committed| match committed.received.get_mut(subscription) {
+        Some(count) => *count = count.wrapping_add(1),
+        None => {
+            committed.received.insert(subscription.to_owned(), 1);
+        }
     });
+    heard(Hint::Received);
 }
 
 /// A hint for this process's own loops, as another one gave it.

@@ -6,11 +6,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::Inner;
+use super::{Inner, Lane};
 use crate::chance;
+use crate::pulse::Role;
 use crate::retry::Backoff;
 use crate::shutdown::Shutdown;
-use crate::storage::{Connections, Hint, Storage};
+use crate::storage::{Connections, Hint, SHARDS, Storage, StorageError};
 use crate::wake::{self, Committed};
 
 /// However much is committed, others are told so seldom: one hint stands for all before it.
@@ -19,7 +20,7 @@ const APART: Duration = Duration::from_millis(1);
 pub(super) async fn run<DB: Storage>(bus: Arc<Inner<DB>>, connections: Connections<DB>, mut stop: Shutdown) {
     let me = chance::id();
     let both = async {
-        tokio::join!(tell(&connections, me), async {
+        tokio::join!(tell(&bus, &connections, me), async {
             if bus.listens {
                 listen(&connections, me).await;
             }
@@ -28,15 +29,20 @@ pub(super) async fn run<DB: Storage>(bus: Arc<Inner<DB>>, connections: Connectio
     stop.or_stop(both).await;
 }
 
-async fn tell<DB: Storage>(connections: &Connections<DB>, me: Uuid) {
+async fn tell<DB: Storage>(bus: &Inner<DB>, connections: &Connections<DB>, me: Uuid) {
     let mut news = wake::on_committed();
-    let mut told = *news.borrow_and_update();
+    let mut told = news.borrow_and_update().clone();
     let mut backoff = new_backoff();
     // The sender lives as long as the process.
     while news.changed().await.is_ok() {
-        let now = *news.borrow_and_update();
+        let now = news.borrow_and_update().clone();
         let began = Instant::now();
-        match tell_once(connections, me, told, now).await {
+        let hints = bus.concern_others(&told, &now);
+        told = now;
+        if hints.is_empty() {
+            continue;
+        }
+        match tell_once(connections, me, &hints).await {
             Ok(()) => {
                 backoff.reset();
                 tokio::time::sleep_until(began + APART).await;
@@ -47,24 +53,33 @@ async fn tell<DB: Storage>(connections: &Connections<DB>, me: Uuid) {
                 tokio::time::sleep(backoff.next()).await;
             }
         }
-        told = now;
     }
 }
 
 async fn tell_once<DB: Storage>(
     connections: &Connections<DB>,
     me: Uuid,
-    told: Committed,
-    now: Committed,
-) -> Result<(), crate::storage::StorageError> {
-    let mut hints = Vec::with_capacity(2);
-    if told.published != now.published {
-        hints.push(Hint::Published);
+    hints: &[Hint],
+) -> Result<(), StorageError> {
+    DB::notify(&mut *connections.write().await?, me, hints).await
+}
+
+impl<DB: Storage> Inner<DB> {
+    /// Which hints say what is new to others: not what this bus alone has the leases to deal with.
+    fn concern_others(&self, told: &Committed, now: &Committed) -> Vec<Hint> {
+        let leads = |lane: &Lane| self.pulse.holds(&Role::OutboxRelay(lane.name.clone())) > 0;
+        let processes =
+            |name: &String| self.pulse.holds(&Role::Processor(name.clone())) == usize::from(SHARDS);
+        let mut hints = Vec::new();
+        if told.published != now.published && !self.lanes.iter().all(leads) {
+            hints.push(Hint::Published);
+        }
+        let is_new = |(name, count): &(&String, &u64)| told.received.get(*name) != Some(*count);
+        if !now.received.iter().filter(is_new).all(|(name, _)| processes(name)) {
+            hints.push(Hint::Received);
+        }
+        hints
     }
-    if told.received != now.received {
-        hints.push(Hint::Received);
-    }
-    DB::notify(&mut *connections.write().await?, me, &hints).await
 }
 
 async fn listen<DB: Storage>(connections: &Connections<DB>, me: Uuid) {

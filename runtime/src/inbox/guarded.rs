@@ -135,7 +135,7 @@ async fn run_on<'a, DB: Storage>(
             match committed {
                 Ok(()) => {
                     if published {
-                        wake::committed(wake::Hint::Published);
+                        wake::committed();
                     }
                     Ok(Ran::Committed)
                 }

@@ -281,7 +281,7 @@ impl<DB: Storage> InboxRelay<DB> {
 
     fn tell(&self, report: IngestReport, events: &[IncomingEvent]) {
         if report.inserted > 0 {
-            wake::committed(wake::Hint::Received);
+            wake::received(&self.source.subscription);
         }
         self.telemetry.received(self.place(), events.len() as u64, report.duplicates);
         for (event, reason) in events.iter().filter_map(|event| Some((event, event.dead.as_ref()?))) {

@@ -190,7 +190,7 @@ impl<DB: Storage> InboxStore for PoolInbox<DB> {
             let report = DB::ingest(&mut *self.write().await?, subscription, events).await?;
             crash::point("inbox.after-ingest");
             if report.inserted > 0 {
-                wake::committed(wake::Hint::Received);
+                wake::received(subscription);
             }
             Ok(report)
         })
