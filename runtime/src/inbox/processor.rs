@@ -157,10 +157,10 @@ impl<DB: Storage> Run<DB> {
         let now = Instant::now();
         if now >= self.renew_at {
             self.holding.renew(&self.core).await?;
-            self.beat.holds(self.holding.count());
             self.renew_at = now + renew_every(self.core.settings.lease_time);
         }
         self.holding.release_leaving(&self.core).await?;
+        self.beat.holds(self.holding.count());
         if self.rests(now).is_some() {
             return Ok(false);
         }
