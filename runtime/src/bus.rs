@@ -137,8 +137,9 @@ impl<DB: Storage> EventBus<DB> {
     }
 
     /// Commits a transaction and wakes the outbox relay at once, also where another process relays, as long as this bus
-    /// runs and the database carries such hints (PostgreSQL). Where this bus relays all its lanes itself, nobody else is told. Committing it directly is as safe; the relay finds the event
-    /// a few milliseconds later where it is in this process, and at its next look where it is in another.
+    /// runs and the database carries such hints (PostgreSQL). Where this bus relays all its lanes itself, nobody else is
+    /// told. Committing it directly is as safe; the relay finds the event a few milliseconds later where it is in this
+    /// process, and at its next look where it is in another.
     ///
     /// # Errors
     /// As for `Transaction::commit`.

@@ -59,11 +59,9 @@ pub(crate) fn committed() {
 
 /// Events were committed to a subscription's inbox by this process.
 pub(crate) fn received(subscription: &str) {
-    COMMITTED.send_modify(|committed| match committed.received.get_mut(subscription) {
-        Some(count) => *count = count.wrapping_add(1),
-        None => {
-            committed.received.insert(subscription.to_owned(), 1);
-        }
+    COMMITTED.send_modify(|committed| {
+        let count = committed.received.entry(subscription.to_owned()).or_default();
+        *count = count.wrapping_add(1);
     });
     heard(Hint::Received);
 }

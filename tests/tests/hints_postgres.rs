@@ -83,11 +83,11 @@ async fn holds_everything(bus: &EventBus<Postgres>) {
 }
 
 /// Publishes an event by one bus and waits until another has handled so many.
-async fn handled(database: &PgDatabase, by: &EventBus<Postgres>, on: &EventBus<Postgres>, count: u64) {
+async fn handled(database: &PgDatabase, by: &EventBus<Postgres>, at: &EventBus<Postgres>, count: u64) {
     let mut tx = database.pool().begin().await.unwrap();
     Noted::new(count).publish(&mut tx).await.unwrap();
     by.commit(tx).await.unwrap();
-    eventually("handled", || async { on.stats().processed }, |processed| *processed >= count).await;
+    eventually("handled", || async { at.stats().processed }, |processed| *processed >= count).await;
 }
 
 #[tokio::test]

@@ -53,7 +53,7 @@ struct KeptConnection<DB: Storage> {
     /// The generation of its plans.
     plans: u32,
     /// When it came from the pool.
-    since: Instant,
+    pooled_at: Instant,
 }
 
 impl<DB: Storage> Clone for Connections<DB> {
@@ -118,7 +118,7 @@ impl<DB: Storage> Connections<DB> {
             kept.conn.close_on_drop();
             return None;
         }
-        (kept.since.elapsed() < KEPT).then_some(kept)
+        (kept.pooled_at.elapsed() < KEPT).then_some(kept)
     }
 
     async fn pooled(&self) -> Result<PoolConnection<DB>, StorageError> {
@@ -138,7 +138,7 @@ impl<DB: Storage> Connections<DB> {
             let troubles = self.troubles.load(Ordering::Relaxed);
             let generation = self.plans.generation(self.pool.size(), self.pool.num_idle());
             let (conn, has_old_plans, pooled_at) = match self.take_kept() {
-                Some(kept) => (kept.conn, kept.plans != generation, kept.since),
+                Some(kept) => (kept.conn, kept.plans != generation, kept.pooled_at),
                 None => (self.pooled().await?, self.plans.were_idle.take_one(), Instant::now()),
             };
             let mut lent = Lent {
@@ -224,8 +224,8 @@ impl<DB: Storage> Drop for Lent<DB> {
         } else if let Some(kept) = &self.kept
             && has_others(&self.pool)
         {
-            let (troubles, since) = (self.troubles, self.pooled_at);
-            *lock(kept) = Some(KeptConnection { conn, troubles, plans: *generation, since });
+            let Self { troubles, pooled_at, .. } = *self;
+            *lock(kept) = Some(KeptConnection { conn, troubles, plans: *generation, pooled_at });
         }
     }
 }

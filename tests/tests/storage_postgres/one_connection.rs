@@ -13,7 +13,7 @@ use tests::memory_broker::MemoryBroker;
 use tests::service::quick_outbox;
 
 #[tokio::test]
-async fn a_relay_reads_marks_and_renews_over_a_single_connection() {
+async fn a_relay_reads_and_marks_over_a_single_connection() {
     let database = PgDatabase::<true>::fresh().await;
     let settings = PoolSettings::new(1, Duration::from_secs(5));
     let pool = Postgres::open(database.pool(), &settings).await.unwrap();
